@@ -1,0 +1,107 @@
+"""The daemon's gRPC server on a Unix socket, in this process, over a `Host`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf import struct_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from tests.fakes.host import QUICK, Host
+from vllmd.api.engine_service import EngineService
+from vllmd.api.host_service import HostService
+from vllmd.api.server import Server
+from vllmd.v1 import engine_service_pb2 as pb
+from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
+from vllmd.v1.host_service_pb2_grpc import HostServiceStub
+
+if TYPE_CHECKING:
+    from vllmd.v1.engine_service_pb2_grpc import EngineServiceAsyncStub
+    from vllmd.v1.host_service_pb2_grpc import HostServiceAsyncStub
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A server and a client's end of it."""
+
+    server: Server
+    channel: grpc.aio.Channel
+    engines: EngineServiceAsyncStub
+    host: HostServiceAsyncStub
+
+    async def load(self, model: str = "fake/model", **engine_args: Any) -> pb.LoadedModel:
+        """Load a model to the end."""
+        loaded = [response.loaded async for response in self.engines.LoadModel(request(model, **engine_args))]
+        return loaded[-1]
+
+
+def request(model: str = "fake/model", **engine_args: Any) -> pb.LoadModelRequest:
+    """Ask for a fake engine that is loaded at once, unless *engine_args* say otherwise."""
+    args = struct_pb2.Struct()
+    args.update(QUICK | engine_args)
+    return pb.LoadModelRequest(model=model, engine_args=args)
+
+
+async def loaded_by(call: grpc.aio.UnaryStreamCall[Any, pb.LoadModelResponse]) -> pb.LoadedModel:
+    """Read a load until the model is loaded; with `hold` the call goes on."""
+    while True:
+        response = await call.read()
+        assert isinstance(response, pb.LoadModelResponse)
+        if response.HasField("loaded"):
+            return response.loaded
+
+
+@contextlib.asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[grpc.aio.Channel]:
+    """Connect to a server's socket, over a connection that no other channel shares."""
+    async with grpc.aio.insecure_channel(f"unix:{socket}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield channel
+
+
+@contextlib.asynccontextmanager
+async def serving(host: Host) -> AsyncIterator[Served]:
+    """Serve a host's scheduler."""
+    host_service = HostService(
+        host.scheduler, host.monitor, version="1.2.3", containment="session", engine_python="/opt/python"
+    )
+    server = Server(EngineService(host.scheduler), host_service)
+    await server.start(host.directory / "s", 0o600, None)
+    try:
+        async with connected(host.directory / "s") as channel:
+            yield Served(server, channel, EngineServiceStub(channel), HostServiceStub(channel))
+    finally:
+        await server.stop(0)
+
+
+def status_of(error: grpc.RpcError) -> status_pb2.Status:
+    """Take the status that an error brought."""
+    assert isinstance(error, grpc.aio.AioRpcError)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    assert status is not None, error
+    return status
+
+
+def details_of(status: status_pb2.Status) -> dict[str, Message]:
+    """Unpack the details of a status, by the names of their types."""
+    types = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.DebugInfo)
+    found: dict[str, Message] = {}
+    for detail in status.details:
+        kind = next(kind for kind in types if detail.Is(kind.DESCRIPTOR))
+        assert kind.__name__ not in found
+        found[kind.__name__] = message = kind()
+        detail.Unpack(message)
+    return found
+
+
+def reason_of(error: grpc.RpcError) -> str:
+    """Take the reason out of an error."""
+    info: Any = details_of(status_of(error))["ErrorInfo"]
+    assert info.domain == "vllmd"
+    return str(info.reason)

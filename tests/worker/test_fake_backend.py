@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.fakes.processes import eventually, processes_of
+from vllmd.worker.backend import EngineDead, InvalidRequest, Output
+from vllmd.worker.fake_backend import PHASES, FakeBackend
+from vllmd.worker.processes import processes
+from vllmd.worker.protocol import ChatPrompt, Generate, Prompt, TextPrompt, TokenPrompt
+from vllmd.worker.spec import ENGINE_ID_VARIABLE, Spec
+from vllmd.worker.tree import Tree
+
+QUICK = {"fake_load_seconds": 0.0, "fake_tokens_per_second": 0}
+
+
+@pytest.fixture
+def marked(engine_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An engine's id, which a process that is started in this test gets as its marker."""
+    monkeypatch.setenv(ENGINE_ID_VARIABLE, engine_id)
+    yield engine_id
+    assert eventually(lambda: not [s for s in processes() if s.parent_pid == os.getpid() and s.name[:6] == "VLLM::"])
+
+
+@pytest.fixture
+def backend(marked: str) -> Iterator[FakeBackend]:
+    """A fake engine whose core does not outlive the test."""
+    backend = FakeBackend()
+    yield backend
+    Tree(marked, None, None).kill(5.0)
+    backend.death()  # collects the core's exit status
+
+
+def load(backend: FakeBackend, engine_id: str, **engine_args: Any) -> None:
+    """Load it, quickly unless told otherwise."""
+    backend.load(Spec(engine_id, "fake", "m", QUICK | engine_args, None, 60.0, "0", "b"))
+
+
+async def outputs(backend: FakeBackend, prompt: Prompt, **sampling_params: Any) -> list[Output]:
+    """All that it generates."""
+    return [output async for output in backend.generate(Generate(1, prompt, sampling_params))]
+
+
+def test_start_prints_what_vllm_prints(backend: FakeBackend, marked: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """In vLLM's order, so that progress is read from it as from the real one."""
+    load(backend, marked, max_model_len=128)
+    log = capfd.readouterr().out
+    marks = ["Initializing", "Starting to load model", "100% Completed | 4/4", "Dynamo", "torch.compile", "CUDA graphs"]
+
+    assert [mark for mark in marks if mark not in log] == []
+    assert sorted(marks, key=log.index) == marks
+
+
+@pytest.mark.parametrize(("asked", "got"), [({"max_model_len": 128}, 128), ({"max_model_len": -1}, 4096), ({}, 4096)])
+def test_engine_reports_the_context_that_it_was_given(
+    backend: FakeBackend, marked: str, asked: dict[str, int], got: int
+) -> None:
+    """Or its own, where it was left to choose; what it does not know of it ignores."""
+    spec = Spec(marked, "fake", "m", QUICK | asked | {"dtype": "auto"}, None, 60.0, "0", "b")
+
+    assert backend.load(spec).max_model_len == got
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_start_fails_in_the_phase_it_is_told_to(
+    backend: FakeBackend, marked: str, phase: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The worker learns no more than vLLM would tell it; the cause is in the log alone."""
+    with pytest.raises(RuntimeError, match="Engine core initialization failed"):
+        load(backend, marked, fake_fail_phase=phase, fake_error="ValueError: because")
+
+    assert capfd.readouterr().out.endswith("[core.py:1] ValueError: because\n")
+
+
+async def test_start_ends_when_its_core_is_killed(backend: FakeBackend, marked: str) -> None:
+    """At once, long before it would have been ready."""
+    loading = asyncio.to_thread(load, backend, marked, fake_load_seconds=6.0, fake_leave_core=True)
+    start = time.monotonic()
+
+    async def kill_core() -> None:
+        assert await asyncio.to_thread(eventually, lambda: "VLLM::EngineCor S" in processes_of(marked))
+        Tree(marked, None, None).kill(5.0)
+
+    with pytest.raises(RuntimeError, match=r"\{'EngineCore': -9\}"):
+        await asyncio.gather(loading, kill_core())
+
+    assert time.monotonic() - start < 5.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [
+        (TextPrompt("one two three"), 3),
+        (TokenPrompt([1, 2]), 2),
+        (ChatPrompt([{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}], {}), 3),
+    ],
+)
+async def test_generation_counts_up_to_what_was_asked_for(
+    backend: FakeBackend, marked: str, prompt: Prompt, tokens: int
+) -> None:
+    """A word and a token id at a time, and the last one says why it is the last."""
+    load(backend, marked)
+    got = await outputs(backend, prompt, max_tokens=3)
+
+    assert [(output.text, output.token_ids, output.finish_reason) for output in got] == [
+        ("w0 ", [0], None),
+        ("w1 ", [1], None),
+        ("w2 ", [2], "length"),
+    ]
+    assert {output.prompt_tokens for output in got} == {tokens}
+
+
+async def test_generation_stops_by_itself_when_told_so(backend: FakeBackend, marked: str) -> None:
+    """As a model does that has come to its end."""
+    load(backend, marked, fake_tokens_until_eos=2)
+
+    assert [output.finish_reason for output in await outputs(backend, TextPrompt("a"), max_tokens=9)] == [None, "stop"]
+
+
+async def test_tokens_come_at_the_rate_that_was_set(backend: FakeBackend, marked: str) -> None:
+    """Twenty at two hundred a second take a tenth of one."""
+    load(backend, marked, fake_tokens_per_second=200)
+    start = time.monotonic()
+    await outputs(backend, TextPrompt("a"), max_tokens=20)
+
+    assert 0.1 <= time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "message"),
+    [(TextPrompt("a"), 0, "max_tokens must be at least 1, got 0"), (TokenPrompt([1, 1000]), 1, "1000 is out of voc")],
+)
+async def test_bad_request_is_refused_as_vllm_would(
+    backend: FakeBackend, marked: str, prompt: Prompt, max_tokens: int, message: str
+) -> None:
+    """With a text for the client."""
+    load(backend, marked)
+
+    with pytest.raises(InvalidRequest, match=message):
+        await outputs(backend, prompt, max_tokens=max_tokens)
+
+
+async def test_death_of_the_core_is_the_engines(backend: FakeBackend, marked: str) -> None:
+    """It is told to whoever asks, and ends what is being generated."""
+    load(backend, marked)
+    generation = backend.generate(Generate(1, TextPrompt("a"), {}))
+    await anext(generation)
+    alive = backend.death()
+    Tree(marked, None, None).kill(5.0)
+
+    with pytest.raises(EngineDead, match="status -9"):
+        await anext(generation)
+    assert alive is None
+    assert backend.death() == f"EngineCore ended with status -{signal.SIGKILL}"
+
+
+@pytest.mark.parametrize("leave_core", [True, False])
+def test_shutdown_ends_the_core_unless_it_is_to_be_left(backend: FakeBackend, marked: str, leave_core: bool) -> None:
+    """As a clean exit does, or as one that goes wrong."""
+    load(backend, marked, fake_leave_core=leave_core)
+    backend.shutdown()
+
+    assert bool(processes_of(marked)) is leave_core
+
+
+def test_options_of_the_wrong_type_are_refused(backend: FakeBackend, marked: str) -> None:
+    """A start that was told nonsense fails, rather than do something else."""
+    with pytest.raises(msgspec.ValidationError):
+        load(backend, marked, fake_workers="many")

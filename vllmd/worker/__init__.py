@@ -1,0 +1,8 @@
+"""The engine worker: the root process of one engine, and the daemon's half of what both must agree on.
+
+The worker runs under the engine's own interpreter (the one that has vLLM), from a directory that holds a
+copy of this package under the name `vllmd_worker` and nothing else. So this package imports only the
+standard library, msgspec (which vLLM always brings) and, in `vllm_backend` alone, vllm; everything inside
+it is imported relatively. The daemon imports what both of them need (`cgroup`, `leftovers`, `plugin`, `processes`,
+`protocol`, `spec`, `tree`), and nothing that loads vLLM.
+"""

@@ -1,0 +1,211 @@
+"""A stand-in for vLLM: a real process tree with vLLM's process names and log lines, and no model.
+
+Everything that vllmd does with processes can so be tried without a GPU, a model or vLLM. Its engine arguments
+all begin with `fake_` (see `FakeOptions`); any others are accepted and ignored, as plans for real engines
+hold them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from .backend import EngineDead, InvalidRequest, Output
+from .protocol import ChatPrompt, EngineInfo, Generate, TextPrompt, TokenPrompt
+from .spec import Spec
+
+PHASES = ("importing", "loading_weights", "compiling", "profiling", "capturing_graphs")
+"""The phases that a start goes through, in order, and at which it can be told to fail or hang."""
+
+_LINES = {
+    "importing": "INFO [fake_backend.py] Initializing a fake engine",
+    "loading_weights": "INFO [gpu_model_runner.py] Starting to load model",
+    "compiling": "INFO [backends.py] Dynamo bytecode transform time: 0.1 s",
+    "profiling": "INFO [monitor.py] torch.compile took 0.2 s in total",
+    "capturing_graphs": "Capturing CUDA graphs (decode, FULL):  50%|#####     | 1/2 [00:00<00:00]",
+}
+_SHARDS = 4
+
+
+class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=lambda name: f"fake_{name}"):
+    """How a fake engine behaves."""
+
+    load_seconds: float = 0.2
+    """How long the whole start takes, spread over its phases."""
+    fail_phase: str = ""
+    """The phase in which the start fails; empty for none."""
+    error: str = "ValueError: the fake engine was told to fail"
+    """What EngineCore logs when it fails."""
+    hang_phase: str = ""
+    """The phase in which the start hangs; empty for none."""
+    tokens_per_second: float = 100.0
+    """Of each stream; 0 for as fast as the worker can."""
+    tokens_until_eos: int = 0
+    """After how many tokens a generation stops by itself; 0 for never."""
+    ignore_sigterm: bool = False
+    """Neither the worker nor the core heeds SIGTERM."""
+    leave_core: bool = False
+    """A clean shutdown leaves EngineCore behind, as `kill -9` of `vllm serve` does."""
+    escape: bool = False
+    """EngineCore moves to a session of its own."""
+    workers: int = 0
+    """`VLLM::Worker_TPn` processes below EngineCore; 0 for none, as vLLM with TP=1 on a GPU."""
+    shared_memory_bytes: int = 1 << 20
+    """Of the shared-memory object that EngineCore makes; 0 for none."""
+
+
+class Steps:
+    """The engine's steps: in each, every running stream gets one token, as in vLLM.
+
+    Args:
+        rate: steps a second; 0 for as many as there can be.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._period = 1 / rate if rate else 0.0
+        self._last = 0.0
+        self._event: asyncio.Event | None = None
+
+    async def next(self) -> None:
+        """Wait for the end of the next step."""
+        if self._event is None:
+            self._event = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            self._last = max(self._last + self._period, loop.time())
+            loop.call_at(self._last + self._period, self._end)
+        await self._event.wait()
+
+    def _end(self) -> None:
+        event, self._event = self._event, None
+        assert event is not None
+        event.set()
+
+
+class FakeBackend:
+    """The fake engine; see `backend.Backend`."""
+
+    def __init__(self) -> None:
+        self._options = FakeOptions()
+        self._steps = Steps(self._options.tokens_per_second)
+        self._core: subprocess.Popen[bytes] | None = None
+
+    def load(self, spec: Spec) -> EngineInfo:
+        """Start the fake's processes and go through the phases of a start."""
+        fake = {name: value for name, value in spec.engine_args.items() if name.startswith("fake_")}
+        self._options = options = msgspec.convert(fake, FakeOptions, strict=False)
+        self._steps = Steps(options.tokens_per_second)
+        if options.ignore_sigterm:
+            ignore_sigterm()
+        for phase in PHASES:
+            print(_LINES[phase], flush=True)
+            if phase == "loading_weights":
+                self._core = start_core(spec.engine_id, options)
+            self._spend(phase, options.load_seconds / len(PHASES))
+        max_model_len = int(spec.engine_args.get("max_model_len") or 0)
+        return EngineInfo("fake", max_model_len if max_model_len > 0 else 4096, 65536, "bfloat16", 1000)
+
+    def _spend(self, phase: str, seconds: float) -> None:
+        if phase == self._options.hang_phase:
+            time.sleep(1e6)
+        for shard in range(_SHARDS):
+            if phase == "loading_weights":
+                done = (shard + 1) * 100 // _SHARDS
+                print(
+                    f"Loading safetensors checkpoint shards: {done:3d}% Completed | {shard + 1}/{_SHARDS}", flush=True
+                )
+            self._wait_for_core(seconds / _SHARDS)
+        if phase == self._options.fail_phase:
+            print(f"(EngineCore pid={os.getpid()}) ERROR 01-01 00:00:00 [core.py:1] {self._options.error}", flush=True)
+            raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+
+    def _wait_for_core(self, seconds: float) -> None:
+        """Spend the time, but notice a dead core at once, as vLLM does during a start."""
+        if self._core is None:
+            time.sleep(seconds)
+            return
+        try:
+            status = self._core.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise RuntimeError(f"Engine core initialization failed. Failed core proc(s): {{'EngineCore': {status}}}")
+
+    def capabilities(self) -> tuple[str, ...]:
+        """Nothing beyond generation."""
+        return ("fake",)
+
+    async def generate(self, request: Generate) -> AsyncIterator[Output]:
+        """Count up in words, at the rate that was set."""
+        prompt_tokens = count_tokens(request)
+        wanted = request.sampling_params.get("max_tokens")
+        if wanted is not None and wanted < 1:
+            raise InvalidRequest(f"max_tokens must be at least 1, got {wanted}.")
+        limit = wanted or 4096 - prompt_tokens
+        eos = self._options.tokens_until_eos
+        for index in range(limit):
+            await self._steps.next()
+            death = self.death()
+            if death is not None:
+                raise EngineDead(death)
+            ended = index + 1 == eos
+            finish = "stop" if ended else "length" if index + 1 == limit else None
+            yield Output(f"w{index} ", [index % 1000], finish, None, prompt_tokens, 0)
+            if ended:
+                return
+
+    def death(self) -> str | None:
+        """Say that the core is gone, if it is."""
+        status = self._core.poll() if self._core is not None else None
+        return None if status is None else f"EngineCore ended with status {status}"
+
+    def shutdown(self) -> None:
+        """End the core, unless it was told to stay."""
+        if self._core is None or self._options.leave_core:
+            return
+        self._core.terminate()
+        try:
+            self._core.wait(5)
+        except subprocess.TimeoutExpired:
+            self._core.kill()
+            self._core.wait()
+
+
+def count_tokens(request: Generate) -> int:
+    """Count words, or token ids; both stand for tokens here."""
+    match request.prompt:
+        case TextPrompt(text=text):
+            return len(text.split())
+        case TokenPrompt(token_ids=ids):
+            if bad := [i for i in ids if not 0 <= i < 1000]:
+                raise InvalidRequest(f"Token id {bad[0]} is out of vocabulary")
+            return len(ids)
+        case ChatPrompt(messages=messages):
+            return sum(len(message["content"].split()) for message in messages)
+
+
+def start_core(engine_id: str, options: FakeOptions) -> subprocess.Popen[bytes]:
+    """Start a process that calls itself `VLLM::EngineCore`, with its workers below it; waits until they do."""
+    script = pathlib.Path(__file__).with_name("fake_core.py")
+    # The first argument is only a name here, so Python has to be told where its library is.
+    environment = os.environ | {"PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}"}
+    ended, ready = os.pipe()
+    argv = ["VLLM::EngineCore", "-S", str(script), engine_id, msgspec.json.encode(options).decode(), str(ready)]
+    core = subprocess.Popen(argv, executable=sys.executable, env=environment, pass_fds=(ready,))
+    os.close(ready)
+    os.read(ended, 1)  # until all of them have closed it, or died
+    os.close(ended)
+    return core
+
+
+def ignore_sigterm() -> None:
+    """Have this process shrug off SIGTERM, for as long as it lives."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
