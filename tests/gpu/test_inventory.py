@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.fake_gpus import gpu
+from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+
+
+@pytest.mark.parametrize(
+    ("shares", "unaccounted"), [((), 500), ((100, 300), 100), ((100, None), None), ((None,), None)]
+)
+def test_memory_that_no_process_is_said_to_hold(shares: tuple[int | None, ...], unaccounted: int | None) -> None:
+    """It is what is left of the used memory; with a process whose share is unknown nobody can tell."""
+    processes = tuple(GpuProcess(pid, share) for pid, share in enumerate(shares, 1))
+
+    assert Gpu("GPU-0", 0, "H200", 1000, 500, 500, processes=processes).unaccounted_bytes == unaccounted
+
+
+def test_gpus_are_picked_by_uuid() -> None:
+    """Those that have fallen off the bus since are missing from the answer."""
+    first, second = gpu(0), gpu(1)
+
+    assert Inventory((first, second)).named(frozenset({"GPU-1", "GPU-7"})) == (second,)
+    assert Inventory().named(frozenset({"GPU-1"})) == ()

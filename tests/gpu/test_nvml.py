@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+
+from tests.fakes import fake_pynvml
+from tests.fakes.fake_pynvml import FakePynvml
+from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.nvml import Nvml
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakePynvml:
+    """The fake driver, in the place of the real binding."""
+    fake = FakePynvml()
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    return fake
+
+
+def test_a_gpu_is_read_as_nvml_reports_it(driver: FakePynvml) -> None:
+    """Sizes stay bytes, the percentage becomes a fraction, and processes have their memory."""
+    inventory = Nvml().snapshot()
+
+    assert inventory.driver_version == "570.86.15"
+    assert inventory.error == ""
+    assert inventory.gpus[1] == Gpu(
+        "GPU-1", 1, "NVIDIA H200", 100_000, 10_001, 89_999, (9, 0), 0.37, (GpuProcess(4711, 7_000),)
+    )
+
+
+def test_the_library_is_initialized_once(driver: FakePynvml) -> None:
+    """It is set up at the first snapshot, not before, and let go once."""
+    nvml = Nvml()
+    nvml.close()
+    before = list(driver.calls)
+    nvml.snapshot()
+    nvml.snapshot()
+    nvml.close()
+    nvml.close()
+
+    assert before == []
+    assert driver.calls.count("nvmlInit") == 1
+    assert driver.calls.count("nvmlShutdown") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (fake_pynvml.NVMLError_LibraryNotFound(), "NVML library not found: no NVIDIA driver is installed"),
+        (fake_pynvml.NVMLError_DriverNotLoaded(), "the NVIDIA driver is not loaded"),
+    ],
+)
+def test_a_host_without_a_driver_has_no_gpus_and_says_why(
+    driver: FakePynvml, error: fake_pynvml.NVMLError, text: str
+) -> None:
+    """That there is no GPU is no failure of ours."""
+    driver.errors["nvmlInit", None] = error
+
+    assert Nvml().snapshot() == Inventory(error=text)
+
+
+def test_a_driver_that_fails_does_not_mean_that_there_is_no_gpu(driver: FakePynvml) -> None:
+    """An engine must not be started on the CPU because the driver had a bad moment."""
+    driver.errors["nvmlInit", None] = fake_pynvml.NVMLError("Unknown Error")
+
+    assert Nvml().snapshot() == Inventory(error="NVML: Unknown Error", available=False)
+
+
+def test_a_driver_that_comes_back_is_found_again(driver: FakePynvml) -> None:
+    """After a failure the library is let go and set up anew, so that a reset GPU needs no restart."""
+    nvml = Nvml()
+    nvml.snapshot()
+    driver.errors["nvmlDeviceGetCount", None] = fake_pynvml.NVMLError("Driver/library version mismatch")
+    driver.errors["nvmlShutdown", None] = fake_pynvml.NVMLError("Uninitialized")
+    failed = nvml.snapshot()
+    driver.errors.clear()
+    again = nvml.snapshot()
+
+    assert failed.error == "NVML: Driver/library version mismatch"
+    assert len(again.gpus) == 2
+    assert driver.calls.count("nvmlInit") == 2
+
+
+def test_a_lost_gpu_does_not_hide_the_others(driver: FakePynvml, caplog: pytest.LogCaptureFixture) -> None:
+    """A GPU that has fallen off the bus is left out, and the log says so."""
+    driver.errors["nvmlDeviceGetHandleByIndex", 0] = fake_pynvml.NVMLError_GpuIsLost("GPU is lost")
+    with caplog.at_level(logging.WARNING):
+        inventory = Nvml().snapshot()
+
+    assert [gpu.index for gpu in inventory.gpus] == [1]
+    assert "GPU 0 is left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        fake_pynvml.NVMLError_NotSupported(),
+        fake_pynvml.NVMLError_NoPermission(),
+        fake_pynvml.NVMLError_FunctionNotFound(),
+    ],
+)
+def test_what_the_driver_does_not_say_is_unknown(driver: FakePynvml, error: fake_pynvml.NVMLError) -> None:
+    """An unanswered question costs its own field alone."""
+    for name in ("CudaComputeCapability", "UtilizationRates", "ComputeRunningProcesses"):
+        driver.errors[f"nvmlDeviceGet{name}", 0] = error
+    gpu = Nvml().snapshot().gpus[0]
+
+    assert gpu == Gpu("GPU-0", 0, "NVIDIA H200", 100_000, 10_000, 90_000)
+
+
+def test_a_process_whose_memory_is_hidden(driver: FakePynvml) -> None:
+    """In most containers the driver names processes and not what they hold: that is `None`, not 0."""
+    driver.process = (7, None)
+
+    assert Nvml().snapshot().gpus[0].processes == (GpuProcess(7, None),)
+
+
+def test_a_driver_that_finds_nothing(driver: FakePynvml) -> None:
+    """No GPU behind a working driver is said as such."""
+    driver.count = 0
+
+    assert Nvml().snapshot() == Inventory((), "570.86.15", "NVML finds no GPU")

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.fake_gpus import GIB, gpu
+from vllmd.gpu.inventory import Gpu
+from vllmd.models.facts import ModelFacts
+from vllmd.planner.plan import (
+    CPU_KV_BYTES,
+    DEFAULT_UTILIZATION,
+    MARGIN_BYTES,
+    OVERHEAD_BYTES,
+    SMALLEST_CONTEXT,
+    Choice,
+    Infeasible,
+    Plan,
+    plan,
+)
+
+LLAMA_8B = ModelFacts(32, 8, 128, 32, 131072, 16 * GIB, "bfloat16")
+LLAMA_3B = ModelFacts(24, 8, 128, 28, 131072, 6 * GIB, "bfloat16")
+
+
+def feasible(client: dict[str, Any], facts: ModelFacts | None, gpus: list[Gpu], auto: bool = True) -> Plan:
+    found = plan(client, facts, gpus, auto)
+    assert isinstance(found, Plan), found
+    return found
+
+
+def infeasible(client: dict[str, Any], facts: ModelFacts | None, gpus: list[Gpu], auto: bool = True) -> Infeasible:
+    found = plan(client, facts, gpus, auto)
+    assert isinstance(found, Infeasible), found
+    return found
+
+
+def test_an_empty_gpu_gets_the_usual_share_and_the_models_own_context() -> None:
+    """Where there is room for everything, nothing is cut, and every choice has its reason."""
+    found = feasible({}, LLAMA_8B, [gpu()])
+
+    assert found.engine_args == {
+        "tensor_parallel_size": 1,
+        "gpu_memory_utilization": DEFAULT_UTILIZATION,
+        "max_model_len": 131072,
+    }
+    assert [choice.source for choice in found.choices] == ["auto"] * 3
+    assert all(choice.reason for choice in found.choices)
+
+
+def test_a_shorter_context_where_the_cache_is_small() -> None:
+    """On a 24 GiB card the context is what the KV cache holds, and the reason names both."""
+    found = feasible({}, LLAMA_8B, [gpu(total=24 * GIB)])
+    context = found.choices[-1]
+    budget = int(24 * GIB * 0.9) - OVERHEAD_BYTES - 16 * GIB
+
+    assert context.value == budget // (128 << 10)
+    assert "131072" in context.reason
+
+
+def test_no_gpu_means_the_cpu() -> None:
+    """Without GPUs only the KV cache is bounded, unless the client did that itself."""
+    assert feasible({"seed": 1}, LLAMA_8B, []).engine_args == {"seed": 1, "kv_cache_memory_bytes": CPU_KV_BYTES}
+    assert feasible({"kv_cache_memory_bytes": 7}, None, []).engine_args == {"kv_cache_memory_bytes": 7}
+    assert feasible({}, LLAMA_8B, [], auto=False).engine_args == {}
+
+
+def test_nothing_is_chosen_without_auto_config() -> None:
+    """The arguments are the client's alone, on as many GPUs as they ask for."""
+    args = {"tensor_parallel_size": 2}
+    found = feasible(args, LLAMA_8B, [gpu(0), gpu(1), gpu(2)], auto=False)
+
+    assert found.engine_args == args
+    assert len(found.gpus) == 2
+    assert len(feasible({}, LLAMA_8B, [gpu(0), gpu(1)], auto=False).gpus) == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "gpus", "size"),
+    [
+        (LLAMA_8B, 1, 1),
+        (LLAMA_8B, 2, 2),
+        (LLAMA_8B, 3, 2),
+        (LLAMA_8B, 8, 8),
+        (LLAMA_3B, 3, 2),
+        (LLAMA_3B, 6, 4),
+        (None, 8, 1),
+    ],
+)
+def test_as_many_gpus_as_divide_the_heads(facts: ModelFacts | None, gpus: int, size: int) -> None:
+    """vLLM splits query heads evenly, and those of keys and values as well; 24 heads with 8 do not go on 3 GPUs."""
+    found = feasible({}, facts, [gpu(index) for index in range(gpus)])
+
+    assert found.engine_args["tensor_parallel_size"] == size
+    assert len(found.gpus) == size
+
+
+def test_stages_that_the_client_wants_share_the_gpus() -> None:
+    """With two pipeline stages each gets half of the GPUs, and the client's own number stays."""
+    found = feasible({"pipeline_parallel_size": 2}, LLAMA_8B, [gpu(0), gpu(1)])
+
+    assert found.engine_args["tensor_parallel_size"] == 1
+    assert len(found.gpus) == 2
+
+
+def test_the_freest_gpus_are_taken() -> None:
+    """They are named in the host's order, whatever is free on them."""
+    gpus = [gpu(0, used=60 * GIB), gpu(1, used=1 * GIB), gpu(2, used=30 * GIB), gpu(3)]
+    found = feasible({"tensor_parallel_size": 2}, LLAMA_8B, gpus)
+
+    assert [taken.index for taken in found.gpus] == [1, 3]
+
+
+def test_more_gpus_than_there_are() -> None:
+    """It can never fit this host, and the message has both numbers."""
+    found = infeasible({"tensor_parallel_size": 4, "pipeline_parallel_size": 2}, LLAMA_8B, [gpu(0), gpu(1)])
+
+    assert found.reason == "NOT_ENOUGH_GPUS"
+    assert found.forever
+    assert found.numbers == {"wanted_gpus": 8, "gpus": 2}
+    assert "8 GPUs" in found.message
+
+
+def test_a_share_that_is_not_free_is_refused_with_one_that_works() -> None:
+    """The client's value is not lowered in silence."""
+    found = infeasible({"gpu_memory_utilization": 0.9}, LLAMA_8B, [gpu(used=40 * GIB)])
+    nearest = feasible({"gpu_memory_utilization": 0.49}, LLAMA_8B, [gpu(used=40 * GIB)])
+
+    assert found.reason == "GPU_MEMORY_EXHAUSTED"
+    assert not found.forever
+    assert "0.49 would work now" in found.message
+    assert nearest.engine_args["gpu_memory_utilization"] == 0.49
+
+
+def test_a_full_gpu() -> None:
+    """Where next to nothing is free the plan says so, with the numbers, and that it may change."""
+    found = infeasible({}, LLAMA_8B, [gpu(used=79 * GIB)])
+
+    assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
+    assert found.numbers == {"free_bytes": GIB, "total_bytes": 80 * GIB}
+
+
+def test_weights_that_no_gpu_holds() -> None:
+    """Weights larger than the GPUs themselves never fit; those that others are in the way of may, later."""
+    large = dataclasses.replace(LLAMA_8B, weight_bytes=140 * GIB)
+    never = infeasible({}, large, [gpu()])
+    later = infeasible({}, LLAMA_8B, [gpu(used=62 * GIB)])
+
+    assert (never.reason, never.forever) == ("MODEL_TOO_LARGE", True)
+    assert (later.reason, later.forever) == ("GPU_MEMORY_EXHAUSTED", False)
+
+
+def test_what_is_not_known_is_left_to_vllm() -> None:
+    """A model that has yet to be fetched gets the length that vLLM finds to fit."""
+    found = feasible({}, None, [gpu()])
+
+    assert found.engine_args["max_model_len"] == -1
+
+
+sizes = st.integers(1, 200).map(lambda gib: gib * GIB)
+hosts = st.lists(st.tuples(sizes, st.floats(0, 1)), min_size=0, max_size=8).map(
+    lambda pairs: [gpu(index, total, int(total * used)) for index, (total, used) in enumerate(pairs)]
+)
+clients = st.fixed_dictionaries(
+    {},
+    optional={
+        "tensor_parallel_size": st.integers(1, 8),
+        "pipeline_parallel_size": st.integers(1, 4),
+        "gpu_memory_utilization": st.floats(0.01, 1),
+        "max_model_len": st.integers(1, 1 << 20),
+        "dtype": st.sampled_from(["auto", "float16"]),
+    },
+)
+models = st.none() | st.builds(
+    ModelFacts,
+    attention_heads=st.none() | st.integers(1, 128),
+    kv_heads=st.none() | st.integers(1, 16),
+    head_dim=st.none() | st.sampled_from([64, 128, 256]),
+    layers=st.none() | st.integers(1, 128),
+    max_model_len=st.none() | st.integers(1, 1 << 20),
+    weight_bytes=st.none() | st.integers(1, 500 * GIB),
+)
+
+
+@given(clients, models, hosts, st.booleans())
+def test_every_plan_keeps_the_promises(
+    client: dict[str, Any], facts: ModelFacts | None, gpus: list[Gpu], auto: bool
+) -> None:
+    """Whatever is asked on whatever host: the client's values stay, shares are free, and heads are divided."""
+    found = plan(client, facts, gpus, auto)
+    if isinstance(found, Infeasible):
+        assert found.message
+        return
+    args = found.engine_args
+    chosen = [choice for choice in found.choices if choice.source == "auto"]
+
+    assert [Choice(name, value, "client", "set by the client") for name, value in client.items()] == [
+        choice for choice in found.choices if choice.source == "client"
+    ]
+    assert len(args) == len(found.choices)
+    assert auto or not chosen
+    assert all(choice.reason for choice in found.choices)
+    for choice in chosen:
+        match choice.name:
+            case "gpu_memory_utilization":
+                assert all(choice.value * each.total_bytes <= each.free_bytes - MARGIN_BYTES for each in found.gpus)
+            case "tensor_parallel_size":
+                assert facts is None or facts.attention_heads is None or facts.attention_heads % choice.value == 0
+            case "max_model_len" if choice.value != -1:
+                assert facts is not None
+                assert facts.max_model_len is not None
+                assert choice.value <= facts.max_model_len
+                assert choice.value >= min(SMALLEST_CONTEXT, facts.max_model_len)
+    if gpus:
+        parts = args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1)
+        assert len(found.gpus) == parts
+        assert len(set(found.gpus)) == parts

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import weakref
+
+import pytest
+
+from vllmd.tasks import Signal, spawn
+
+
+async def test_a_task_has_its_name_and_its_result() -> None:
+    """Whoever wants to may wait for it."""
+
+    async def work() -> int:
+        return 7
+
+    task = spawn("count the GPUs", work())
+
+    assert task.get_name() == "count the GPUs"
+    assert await task == 7
+
+
+async def test_a_task_is_kept_alive() -> None:
+    """Nobody but the helper has to hold it, even if all it waits for is in a cycle with it."""
+    woken = asyncio.Event()
+
+    async def work() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    reference = weakref.ref(spawn("wait for ever", work()))
+    asyncio.get_running_loop().call_soon(woken.set)
+    await woken.wait()
+    gc.collect()
+    task = reference()
+
+    assert task is not None
+    task.cancel()
+
+
+async def test_the_failure_of_a_task_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure that nobody waits for is seen all the same, with the name of the task."""
+
+    async def work() -> None:
+        raise ValueError("it broke")
+
+    with caplog.at_level(logging.ERROR):
+        await asyncio.wait([spawn("break", work())])
+
+    assert "task break failed" in caplog.text
+    assert "it broke" in caplog.text
+
+
+async def test_a_cancelled_task_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """What is ended on purpose is not reported."""
+    task = spawn("wait", asyncio.Event().wait())
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert caplog.text == ""
+
+
+async def test_a_signal_wakes_all_who_wait() -> None:
+    """Each of them is told that a change came."""
+    signal = Signal()
+    waiting = [spawn("wait", signal.wait(20)) for _ in range(3)]
+    asyncio.get_running_loop().call_soon(signal.notify)
+
+    assert await asyncio.gather(*waiting) == [True] * 3
+
+
+async def test_who_comes_late_waits_for_the_next_change() -> None:
+    """A signal has no memory."""
+    signal = Signal()
+    signal.notify()
+
+    assert not await signal.wait(0.01)
+
+
+async def test_giving_up_leaves_nothing_behind() -> None:
+    """A waiter that timed out or was cancelled is not woken later, nor kept."""
+    signal = Signal()
+    task = spawn("wait", signal.wait())
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.wait([task])
+    timed_out = await signal.wait(0.0)
+    signal.notify()
+
+    assert task.cancelled()
+    assert not timed_out
+    assert not signal._waiting

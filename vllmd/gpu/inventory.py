@@ -1,0 +1,56 @@
+"""The GPUs of this host at one moment. Unknown is `None`, never 0."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process with memory on a GPU."""
+
+    pid: int
+    """In the host's pid namespace."""
+    used_bytes: int | None
+    """`None` if the driver does not say, as inside most containers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU, as NVML reports it."""
+
+    uuid: str
+    """NVML's own, such as `GPU-8f2c…`: the only name that survives a reboot."""
+    index: int
+    product: str
+    total_bytes: int
+    used_bytes: int
+    """By anybody, the driver's own reservation included."""
+    free_bytes: int
+    compute_capability: tuple[int, int] | None = None
+    utilization: float | None = None
+    """Share of the last sample period with a kernel running, 0 to 1."""
+    processes: tuple[GpuProcess, ...] = ()
+
+    @property
+    def unaccounted_bytes(self) -> int | None:
+        """Memory in use that no process is reported to hold; `None` if a process's share is unknown."""
+        shares = [process.used_bytes for process in self.processes]
+        known = [share for share in shares if share is not None]
+        return None if len(known) < len(shares) else self.used_bytes - sum(known)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inventory:
+    """All GPUs of the host."""
+
+    gpus: tuple[Gpu, ...] = ()
+    driver_version: str = ""
+    error: str = ""
+    """Why there are none, in a phrase; empty when there are."""
+    available: bool = True
+    """False if there may well be GPUs, but NVML does not say: then nothing follows from their absence."""
+
+    def named(self, uuids: frozenset[str]) -> tuple[Gpu, ...]:
+        """Pick GPUs by UUID; those that are gone from the bus are missing."""
+        return tuple(gpu for gpu in self.gpus if gpu.uuid in uuids)
