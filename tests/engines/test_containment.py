@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import os
+import pathlib
+import secrets
+import subprocess
+import sys
+
+import pytest
+
+from tests.fakes.processes import Family
+from vllmd.engines.containment import Containment, open_containment, own_cgroup
+from vllmd.worker.cgroup import remove as remove_cgroup
+
+HYBRID = """\
+24 30 0:22 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+26 24 0:24 / {v2} rw,nosuid shared:5 - cgroup2 cgroup2 rw,nsdelegate
+27 24 0:25 / /sys/fs/cgroup/freezer rw,nosuid shared:6 master:1 - cgroup cgroup rw,freezer
+"""
+
+ORPHAN = """
+import os, sys
+from vllmd.engines.containment import become_subreaper
+if sys.argv[1] == "reaper": become_subreaper()
+told, tell = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.close(tell)
+        os.read(told, 1)  # until the first process has ended
+    os._exit(0)
+os.wait()
+children = open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+print(len(children))
+"""
+
+
+def test_each_engine_has_a_cgroup_of_its_own(cgroups: Containment) -> None:
+    """It is made once and can be named before that."""
+    cgroup = cgroups.path("e-1")
+    assert cgroup is not None
+    before = cgroup.exists()
+
+    assert not before
+    assert cgroups.make("e-1") == cgroup
+    assert cgroups.make("e-1") == cgroup
+    assert (cgroup / "cgroup.procs").read_text() == ""
+    assert cgroups.path("e-2") != cgroup
+    assert cgroups.kind == "cgroup"
+
+
+def test_process_that_joins_takes_its_children_along(cgroups: Containment) -> None:
+    """Nothing leaves by forking."""
+    cgroup = cgroups.make("e-1")
+    with Family("escaping", cgroup=cgroup) as family:
+        assert cgroup is not None
+        inside = {int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()}
+
+        assert inside == {member.pid for member in family.members}
+
+
+def test_group_of_all_engines_is_removed_once_it_is_empty(cgroups: Containment) -> None:
+    """A daemon leaves no trace, unless an engine of it is still there."""
+    cgroup = cgroups.make("e-1")
+    assert cgroup is not None
+    cgroups.close()
+    kept = cgroup.exists()
+    remove_cgroup(cgroup)
+    cgroups.close()
+
+    assert kept
+    assert not cgroup.parent.exists()
+
+
+def test_group_that_a_dying_tree_took_away_is_made_again(cgroups: Containment) -> None:
+    """A tree whose daemon died removes it behind itself, and the next daemon may be there already."""
+    cgroup = cgroups.path("e-1")
+    assert cgroup is not None
+    cgroup.parent.rmdir()
+
+    assert cgroups.make("e-1") == cgroup
+    assert cgroup.is_dir()
+
+
+def test_without_cgroups_there_is_nothing_to_make() -> None:
+    """An engine is held together by its session and its marker then."""
+    containment = Containment(None)
+    containment.close()
+
+    assert containment.make("e-1") is None
+    assert containment.path("e-1") is None
+    assert containment.kind == "session"
+
+
+def test_what_was_asked_for_is_what_one_gets(cgroups: Containment) -> None:
+    """Sessions can be chosen where cgroups would work, and `auto` takes cgroups."""
+    del cgroups  # is skipped where there are none
+    name = f"vd-{secrets.token_hex(4)}"
+    chosen, found = open_containment(name, "session"), open_containment(name)
+    found.close()
+
+    assert (chosen.kind, found.kind) == ("session", "cgroup")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else, which root may")
+def test_who_may_not_make_cgroups_gets_sessions() -> None:
+    """Unless only cgroups will do: then it is an error that says so."""
+    program = (
+        "import os; from vllmd.engines.containment import open_containment\n"
+        "from vllmd.errors import NotPossible\n"
+        "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "print(open_containment('vd-none').kind)\n"
+        "try: open_containment('vd-none', 'cgroup')\n"
+        "except NotPossible as error: print(error.reason)"
+    )
+    output = subprocess.check_output([sys.executable, "-c", program], text=True)
+
+    assert output.split() == ["session", "NO_CGROUPS"]
+
+
+@pytest.mark.parametrize(("own", "below"), [("0::/", ""), ("9:name=systemd:/x\n0::/a/b.service", "a/b.service")])
+def test_own_cgroup_is_found_wherever_it_is_mounted(tmp_path: pathlib.Path, own: str, below: str) -> None:
+    """On hybrid hosts cgroup v2 is beside the old ones."""
+    mount = tmp_path / "unified"
+    (mount / below).mkdir(parents=True)
+    (tmp_path / "cgroup").write_text(own + "\n")
+    (tmp_path / "mountinfo").write_text(HYBRID.format(v2=mount))
+
+    assert own_cgroup(tmp_path) == mount / below
+
+
+@pytest.mark.parametrize(
+    ("own", "mounts"),
+    [("4:memory:/x\n", HYBRID), ("0::/a\n", ""), ("0::/not/visible/from/here\n", HYBRID)],
+    ids=["only v1", "not mounted", "outside of what is mounted"],
+)
+def test_host_without_a_usable_cgroup_has_none(tmp_path: pathlib.Path, own: str, mounts: str) -> None:
+    """As in most containers."""
+    (tmp_path / "cgroup").write_text(own)
+    (tmp_path / "mountinfo").write_text(mounts.format(v2=tmp_path))
+
+    assert own_cgroup(tmp_path) is None
+
+
+@pytest.mark.parametrize(("role", "children"), [("reaper", "1"), ("nobody", "0")])
+def test_orphans_come_to_the_subreaper(role: str, children: str) -> None:
+    """Where they become its children, it can collect them."""
+    output = subprocess.check_output([sys.executable, "-c", ORPHAN, role], text=True)
+
+    assert output.strip() == children

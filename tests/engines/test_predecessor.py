@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.fakes.processes import Family, eventually, lives, processes_of
+from vllmd.engines import directory
+from vllmd.engines.containment import Containment
+from vllmd.engines.predecessor import reclaim_all
+from vllmd.gpu.monitor import GpuMonitor
+from vllmd.tasks import spawn
+from vllmd.worker.spec import LOG, SPEC, Progress, Spec, append_progress, read_progress
+
+DAEMON = """
+import asyncio, pathlib, signal, sys
+from vllmd.engines.containment import Containment
+from vllmd.engines.ground import Ground
+from vllmd.engines.launch import launch
+from vllmd.planner.plan import Choice, Plan
+root, engine_id, base = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+ground = Ground(root=root, cache=root, python=pathlib.Path(sys.executable), backend="fake",
+    containment=Containment(pathlib.Path(base) if base else None), monitor=None, version="0", load_timeout=60.0,
+    stop_grace=1.0, reclaim_timeout=5.0, adoption_timeout=60.0, log_limit_bytes=1 << 20)
+choices = {"fake_load_seconds": 0.05, "fake_workers": 2, "fake_escape": True, "fake_leave_core": True}
+plan = Plan(tuple(Choice(*pair, "client", "") for pair in choices.items()), ())
+owned, process = launch(engine_id, "m", plan, ground)
+print(flush=True)
+signal.pause()
+"""
+
+
+def shared_memory(engine_id: str) -> list[pathlib.Path]:
+    """What an engine has in /dev/shm."""
+    return list(pathlib.Path("/dev/shm").glob(f"*{engine_id}*"))
+
+
+class Daemon:
+    """A daemon with one engine, whose core dies with nobody."""
+
+    def __init__(self, root: pathlib.Path, engine_id: str, containment: Containment) -> None:
+        cgroup = containment.path(engine_id)
+        argv = [sys.executable, "-c", DAEMON, str(root), engine_id, str(cgroup.parent) if cgroup else ""]
+        self._popen = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        try:
+            assert eventually(lambda: "listening" in [p.event for p in read_progress(root / engine_id)], 10.0)
+            assert eventually(lambda: len(processes_of(engine_id)) == 4)
+            assert eventually(lambda: shared_memory(engine_id))
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._popen.kill()
+        self._popen.communicate()
+
+
+async def test_engine_of_a_daemon_that_was_killed_is_ended(
+    root: pathlib.Path, engine_id: str, containment: Containment, monitor: GpuMonitor
+) -> None:
+    """Before the next daemon calls itself ready nothing of it is left."""
+    Daemon(root, engine_id, containment).kill()
+    alive = len(processes_of(engine_id))
+    (report,) = await reclaim_all(root, monitor, 5.0)
+    cgroup = containment.path(engine_id)
+
+    assert alive == 4
+    assert (report.verified, report.killed) == (True, 4)
+    assert processes_of(engine_id) == []
+    assert shared_memory(engine_id) == []
+    assert list(root.iterdir()) == []
+    assert cgroup is None or not cgroup.exists()
+
+
+async def test_engine_of_a_daemon_that_lives_is_left_alone(
+    root: pathlib.Path, engine_id: str, containment: Containment, monitor: GpuMonitor
+) -> None:
+    """It holds the lock, so it answers for the engine."""
+    daemon = Daemon(root, engine_id, containment)
+    reports = await reclaim_all(root, monitor, 5.0)
+    alive = len(processes_of(engine_id))
+    daemon.kill()
+    await reclaim_all(root, monitor, 5.0)
+
+    assert reports == []
+    assert alive == 4
+
+
+@pytest.mark.parametrize("spec", [None, b"", b'{"engine_id": "half'])
+async def test_directory_of_a_daemon_that_died_at_once_is_removed(
+    root: pathlib.Path, engine_id: str, monitor: GpuMonitor, spec: bytes | None
+) -> None:
+    """It may not even have written down what it was about to start; beside it, a file is nobody's engine."""
+    (root / engine_id).mkdir()
+    (root / "README").touch()
+    if spec is not None:
+        (root / engine_id / SPEC).write_bytes(spec)
+    (report,) = await reclaim_all(root, monitor, 5.0)
+
+    assert report.verified
+    assert [path.name for path in root.iterdir()] == ["README"]
+
+
+async def test_pid_from_another_boot_means_nothing(root: pathlib.Path, engine_id: str, monitor: GpuMonitor) -> None:
+    """Whoever has it now is left alone; its session is not the engine's."""
+    directory.create(root, Spec(engine_id, "fake", "m", {}, None, 60.0, "0", "another boot")).disown()
+    with Family("calm") as stranger:
+        append_progress(root / engine_id, Progress("started", stranger.leader.pid, stranger.leader.start_ticks))
+        (report,) = await reclaim_all(root, monitor, 5.0)
+
+        assert (report.verified, report.killed) == (True, 0)
+        assert all(lives(member) for member in stranger.members)
+
+
+async def test_tree_that_ends_itself_meanwhile_is_no_error(root: pathlib.Path, monitor: GpuMonitor) -> None:
+    """Its lifeline takes the directory along while others are being reclaimed."""
+    (root / "e-1").mkdir()
+    (root / "e-2").mkdir()
+
+    async def end() -> None:
+        (root / "e-2").rmdir()
+
+    spawn("end", end())
+    reports = await reclaim_all(root, monitor, 5.0)
+
+    assert len(reports) == 1
+    assert list(root.iterdir()) == []
+
+
+async def test_engines_are_ended_one_by_one_and_all_of_them(root: pathlib.Path, monitor: GpuMonitor) -> None:
+    """A daemon may leave many, and one that can't be cleared up does not keep the others."""
+    for name in ("e-1", "e-2", "e-3"):
+        (root / name).mkdir()
+        (root / name / LOG).touch()
+    taken = directory.own(root / "e-2")
+    reports = await reclaim_all(root, monitor, 5.0)
+    taken.disown()
+
+    assert len(reports) == 2
+    assert [path.name for path in root.iterdir()] == ["e-2"]
+
+
+async def test_without_a_predecessor_there_is_nothing_to_do(root: pathlib.Path, monitor: GpuMonitor) -> None:
+    """As after every boot."""
+    assert await reclaim_all(root, monitor, 5.0) == []

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from vllmd.engines.streams import Chunk, Stream
+from vllmd.errors import EngineFailed, Unavailable
+from vllmd.tasks import spawn
+from vllmd.worker.protocol import Delta
+
+GONE = Unavailable("ENGINE_DIED", "it died")
+
+
+async def soon(stream: Stream) -> Chunk:
+    """The next chunk, which is there already or about to be."""
+    async with asyncio.timeout(5):
+        return await stream.next()
+
+
+async def test_what_gathered_comes_as_one_chunk_in_order() -> None:
+    """A slow reader gets few large chunks."""
+    stream = Stream(1)
+    stream.put(Delta(1, "a", [1], prompt_tokens=5, cached_tokens=2))
+    stream.put(Delta(1, "b", [2, 3]))
+
+    assert await soon(stream) == Chunk("ab", [1, 2, 3], None, None)
+    assert (stream.prompt_tokens, stream.cached_tokens, stream.completion_tokens) == (5, 2, 3)
+
+
+async def test_last_chunk_says_why_it_is_the_last() -> None:
+    """What a chunk held is not repeated in the next."""
+    stream = Stream(1)
+    stream.put(Delta(1, "a", [1]))
+    await soon(stream)
+    stream.put(Delta(1, "b", [2], "stop", "\n"))
+
+    assert stream.ended
+    assert await soon(stream) == Chunk("b", [2], "stop", "\n")
+
+
+async def test_end_without_tokens_is_a_chunk_too() -> None:
+    """An abort, or a stop text that was cut off, may bring nothing but the reason."""
+    stream = Stream(1)
+    stream.put(Delta(1, "", [], "abort"))
+
+    assert await soon(stream) == Chunk("", [], "abort", None)
+
+
+async def test_text_without_tokens_is_a_chunk_too() -> None:
+    """Text that vLLM held back comes when it is known not to begin a stop text."""
+    stream = Stream(1)
+    stream.put(Delta(1, "late", []))
+
+    assert await soon(stream) == Chunk("late", [], None, None)
+
+
+async def test_delta_without_anything_wakes_nobody() -> None:
+    """A step that brought a stream nothing is no message to its client."""
+    stream = Stream(1)
+    reader = spawn("reader", soon(stream))
+    await asyncio.sleep(0)
+    stream.put(Delta(1, "", []))
+    stream.wake()
+    await asyncio.sleep(0)
+    asleep = not reader.done()
+    stream.put(Delta(1, "a", [1]))
+    stream.wake()
+
+    assert asleep
+    assert await reader == Chunk("a", [1], None, None)
+
+
+async def test_reader_sleeps_until_it_is_woken() -> None:
+    """The link says when, so that all frames that have arrived make one chunk."""
+    stream = Stream(1)
+    reader = spawn("reader", soon(stream))
+    await asyncio.sleep(0)
+    for token in range(5):
+        stream.put(Delta(1, "t", [token]))
+        await asyncio.sleep(0)
+    asleep = not reader.done()
+    stream.wake()
+
+    assert asleep
+    assert await reader == Chunk("ttttt", [0, 1, 2, 3, 4], None, None)
+
+
+async def test_error_comes_after_what_was_generated_before_it() -> None:
+    """A client gets all that there is of a generation that failed, and then why."""
+    stream = Stream(1)
+    stream.put(Delta(1, "a", [1]))
+    stream.put(Delta(1, "b", []))
+    stream.fail(GONE)
+
+    assert stream.ended
+    assert await soon(stream) == Chunk("ab", [1], None, None)
+    with pytest.raises(Unavailable, match="it died"):
+        await soon(stream)
+
+
+async def test_error_wakes_the_reader() -> None:
+    """Nobody waits for a dead engine."""
+    stream = Stream(1)
+    reader = spawn("reader", soon(stream))
+    await asyncio.sleep(0)
+    stream.fail(GONE)
+
+    with pytest.raises(Unavailable):
+        await reader
+
+
+async def test_first_end_counts() -> None:
+    """A generation that was finished is not spoiled by what happens to its engine, nor one error by another."""
+    finished, failed = Stream(1), Stream(2)
+    finished.put(Delta(1, "a", [1], "length"))
+    finished.fail(GONE)
+    failed.fail(GONE)
+    failed.fail(EngineFailed("OTHER", "later"))
+
+    assert (await soon(finished)).finish_reason == "length"
+    with pytest.raises(Unavailable):
+        await soon(failed)
+
+
+async def test_reader_that_was_cancelled_loses_nothing() -> None:
+    """The next one takes over where it was."""
+    stream = Stream(1)
+    reader = spawn("reader", soon(stream))
+    await asyncio.sleep(0)
+    reader.cancel()
+    stream.put(Delta(1, "a", [1]))
+    stream.wake()
+
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await soon(stream) == Chunk("a", [1], None, None)

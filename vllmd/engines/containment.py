@@ -1,0 +1,123 @@
+"""A cgroup for each engine where the daemon may make one, so that nothing of a tree can get away.
+
+Nothing leaves a cgroup by forking or by `setsid`, and the kernel kills all of one at once. Where cgroups are
+closed to the daemon (containers, unprivileged users without delegation), an engine is held together by its
+session and our marker instead, and the daemon is child subreaper, so that orphans come back to it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import pathlib
+import re
+import zlib
+
+from vllmd.config import Kind
+from vllmd.errors import NotPossible
+from vllmd.worker import cgroup as cgroups
+
+_log = logging.getLogger(__name__)
+_PR_SET_CHILD_SUBREAPER = 36
+_PREFIX = "vllmd-"
+
+
+def group_name(runtime_dir: pathlib.Path) -> str:
+    """Name the cgroup of all engines: the same for each daemon of a runtime directory, so that it is found again."""
+    return f"{_PREFIX}{zlib.crc32(os.fsencode(runtime_dir)):08x}"
+
+
+def is_an_engines(cgroup: pathlib.Path, engine_id: str) -> bool:
+    """Tell whether a path can be that of an engine's cgroup: everybody in it gets killed."""
+    if os.path.realpath(cgroup) != str(cgroup):
+        return False  # a link or a detour leads to it, so its names say nothing
+    return cgroup.name == f"engine-{engine_id}" and cgroup.parent.name.startswith(_PREFIX)
+
+
+class Containment:
+    """Makes and removes the engines' cgroups.
+
+    Args:
+        base: a directory in which cgroups can be made; `None` to do without.
+    """
+
+    def __init__(self, base: pathlib.Path | None) -> None:
+        self._base = base
+
+    @property
+    def kind(self) -> str:
+        """`cgroup` or `session`."""
+        return "session" if self._base is None else "cgroup"
+
+    def path(self, engine_id: str) -> pathlib.Path | None:
+        """Tell where an engine's cgroup is, made or not; `None` where there can't be one."""
+        return None if self._base is None else self._base / f"engine-{engine_id}"
+
+    def make(self, engine_id: str) -> pathlib.Path | None:
+        """Make a cgroup for an engine; `None` where that can't be done."""
+        cgroup = self.path(engine_id)
+        if cgroup is not None:
+            # With its parent: a tree whose daemon died removes that behind itself, empty as it is.
+            cgroup.mkdir(parents=True, exist_ok=True)
+        return cgroup
+
+    def close(self) -> None:
+        """Remove the directory of all engines' cgroups, if it is empty."""
+        if self._base is not None:
+            cgroups.remove(self._base)
+
+
+def open_containment(name: str, kind: Kind = "auto") -> Containment:
+    """Find out by trying whether cgroups can be made here, in a group called *name* below our own.
+
+    Raises:
+        NotPossible: *kind* is `cgroup`, and they can't.
+    """
+    own = own_cgroup() if kind != "session" else None
+    if own is not None:
+        base = own / name
+        try:
+            base.mkdir(exist_ok=True)
+            probe = base / "probe"
+            probe.mkdir(exist_ok=True)
+            killable = (probe / "cgroup.kill").exists()
+            probe.rmdir()
+            if killable:
+                return Containment(base)
+            cgroups.remove(base)
+        except OSError as error:
+            _log.info("no cgroups for engines: %s", error)
+    if kind == "cgroup":
+        raise NotPossible(
+            "NO_CGROUPS", "This daemon may not make cgroups (v2) here, and --containment cgroup wants them."
+        )
+    return Containment(None)
+
+
+def become_subreaper() -> None:
+    """Have orphans of our descendants come to us as children, so that they can be reaped.
+
+    Raises:
+        OSError: the kernel refuses, which none since 3.4 does.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def own_cgroup(proc: pathlib.Path = pathlib.Path("/proc/self")) -> pathlib.Path | None:
+    """Find the directory of our own cgroup v2, wherever it is mounted; `None` without one."""
+    lines = (proc / "cgroup").read_text().splitlines()
+    path = next((line[3:] for line in lines if line.startswith("0::")), None)
+    mount = _cgroup2_mount((proc / "mountinfo").read_text())
+    if path is None or mount is None:
+        return None
+    directory = pathlib.Path(os.path.normpath(f"{mount}/{path}"))
+    return directory if directory.is_dir() else None
+
+
+def _cgroup2_mount(mountinfo: str) -> str | None:
+    """Find where cgroup v2 is mounted: on hybrid hosts it is not `/sys/fs/cgroup`."""
+    match = re.search(r"^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 ", mountinfo, re.MULTILINE)
+    return match[1] if match else None

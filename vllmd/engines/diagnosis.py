@@ -1,0 +1,137 @@
+"""Why an engine failed, read from its log.
+
+EngineCore's real error exists only there: the process that embeds vLLM is told that "engine core
+initialization failed" and no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, Unavailable, VllmdError
+
+QUOTED_LINES = 20
+_QUOTED_AFTER = 3
+_LAST_WORDS = 300
+"""How many lines before a death can be about it; errors before these were some request's."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an engine failed, for programs and for people."""
+
+    reason: str
+    message: str
+    log_lines: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    invalid: bool = False
+    """True if the request was wrong, so that another try can't help."""
+
+
+_KNOWN = (
+    (r"Free memory on device .*is less than desired GPU memory utilization", "GPU_MEMORY_EXHAUSTED", False),
+    (r"Available memory on node .* is less than", "HOST_MEMORY_EXHAUSTED", False),
+    (r"CUDA out of memory|OutOfMemoryError", "GPU_MEMORY_EXHAUSTED", False),
+    (r"No available memory for the cache blocks|Cannot auto-fit max_model_len", "KV_CACHE_TOO_SMALL", False),
+    (r"To serve at least one request with the models?'s max seq len", "KV_CACHE_TOO_SMALL", True),
+    (r"must be divisible by tensor parallel size|World size .* is larger than", "INVALID_ENGINE_ARG", True),
+    (r"only supported on GPUs with compute capability|not supported for the current GPU", "GPU_UNSUPPORTED", True),
+    (r"is greater than the derived max_model_len", "INVALID_ENGINE_ARG", True),
+    (r"Unknown quantization method|[Uu]nknown engine argument", "INVALID_ENGINE_ARG", True),
+    (r"are not supported for now|does not recognize this architecture", "MODEL_UNSUPPORTED", True),
+    (r"GatedRepoError|Cannot access gated repo", "MODEL_GATED", True),
+    (r"RepositoryNotFoundError|RevisionNotFoundError|HFValidationError", "MODEL_NOT_FOUND", True),
+    (r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to", "MODEL_UNAVAILABLE", False),
+    (r"No module named '?vllm", "VLLM_NOT_INSTALLED", True),
+    # Last, what vLLM wraps any of the above in.
+    (r"Cannot find any model weights|Invalid repository ID", "MODEL_NOT_FOUND", True),
+    (r"validation errors? for \w+", "INVALID_ENGINE_ARG", True),
+)
+"""Texts of vLLM from 0.22 to 0.32, the reason for each, and whether the request is to blame; the first counts."""
+
+_EXHAUSTED = frozenset({"GPU_MEMORY_EXHAUSTED", "HOST_MEMORY_EXHAUSTED"})
+"""Failures that may be none once something else has left."""
+
+_RETRY_SECONDS = 1.0
+"""Of a client whose engine died: LoadModel starts another one."""
+
+_HINTS = {
+    "VLLM_NOT_INSTALLED": " The interpreter that --engine-python names must have vLLM.",
+    "MODEL_GATED": " Accept the model's license on its page and give the daemon an HF_TOKEN.",
+    "GPU_MEMORY_EXHAUSTED": " Lower gpu_memory_utilization, or free memory on the GPU.",
+}
+
+_ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|NotFound)): (.+)")
+_PYDANTIC = re.compile(r"validation errors? for \w+\n\s*Value error, (.*?)(?: \[type=|\n|$)")
+_WRAPPER = re.compile(
+    r"Engine core initialization failed|WorkerProc initialization failed|Worker failed with error|"
+    r"EngineCore encountered an issue|EngineDeadError|process group has NOT been destroyed"
+)
+_HARMLESS = re.compile(r"(?:^|\) )(?:DEBUG|INFO|WARNING) ")
+"""Before what vLLM can do without."""
+
+
+def root_cause(lines: Sequence[str]) -> str | None:
+    """Find the error that started it all: the first one that is not vLLM's word for another's."""
+    serious = (line for line in lines if not _WRAPPER.search(line) and not _HARMLESS.search(line))
+    return next((match[0].strip() for line in serious if (match := _ERROR.search(line))), None)
+
+
+def load_failure(lines: Sequence[str], errors: Sequence[str], ended: str) -> Failure:
+    """Explain a start that failed.
+
+    Args:
+        lines: the end of the engine's log.
+        errors: what the worker raised and what caused that, outermost first; nothing if it could not say.
+        ended: how the worker ended, such as `was killed by signal 9`.
+    """
+    # What the worker itself raised is the cause, unless that is vLLM's word for something in EngineCore.
+    own = [_plain(error) for error in errors if not _WRAPPER.search(error)]
+    cause = own[0] if own and len(own) == len(errors) else root_cause(lines) or (own[0] if own else None)
+    quoted = _quote(lines, cause)
+    if cause is None:
+        return Failure("ENGINE_EXITED", f"The engine's worker {ended} while it was starting.", quoted)
+    everything = "\n".join((cause, *errors, *lines))
+    for pattern, reason, invalid in _KNOWN:
+        if re.search(pattern, everything):
+            return Failure(reason, _sentence(cause) + _HINTS.get(reason, ""), quoted, (), invalid)
+    return Failure("ENGINE_START_FAILED", _sentence(cause), quoted)
+
+
+def _quote(lines: Sequence[str], cause: str | None) -> tuple[str, ...]:
+    """Quote the lines around the cause, or the last ones: vLLM logs hundreds of lines after a cause."""
+    found = next((index for index, line in enumerate(lines) if cause is not None and cause in line), len(lines))
+    end = min(len(lines), found + _QUOTED_AFTER)
+    return tuple(lines[max(0, end - QUOTED_LINES) : end])
+
+
+def _plain(error: str) -> str:
+    """Take vLLM's own words out of pydantic's, which validates its configuration."""
+    match = _PYDANTIC.search(error)
+    return match[1] if match else error
+
+
+def death(lines: Sequence[str], what: str) -> Failure:
+    """Explain the death of an engine that was ready; *what* says what was seen of it."""
+    cause = root_cause(lines[-_LAST_WORDS:])
+    message = f"The engine died: {what}." + (f" Its log says: {_sentence(cause)}" if cause else "")
+    return Failure("ENGINE_DIED", message, tuple(lines[-QUOTED_LINES:]))
+
+
+def to_error(failure: Failure, engine_id: str) -> VllmdError:
+    """Make of a failure the error that a client gets."""
+    metadata = dict(failure.metadata) | {"engine": engine_id}
+    if failure.reason in _EXHAUSTED:
+        return Exhausted(failure.reason, failure.message, **metadata)
+    if failure.reason == "ENGINE_DIED":
+        return Unavailable(failure.reason, failure.message, _RETRY_SECONDS, **metadata)
+    if failure.invalid:
+        return InvalidRequest(failure.reason, failure.message, **metadata)
+    return EngineFailed(failure.reason, failure.message, failure.log_lines, **metadata)
+
+
+def _sentence(cause: str) -> str:
+    cause = cause if len(cause) <= 600 else cause[:597] + "…"
+    return cause if cause.endswith((".", "…", "!")) else cause + "."

@@ -1,0 +1,30 @@
+"""What all engines of a daemon share."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from vllmd.engines.containment import Containment
+from vllmd.gpu.monitor import GpuMonitor
+from vllmd.worker.spec import Backend
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Where engines live and by which rules; all times in seconds. `config.Settings` explains each."""
+
+    root: pathlib.Path
+    """Holds the engines' directories."""
+    cache: pathlib.Path
+    python: pathlib.Path
+    """The interpreter that has vLLM."""
+    backend: Backend
+    containment: Containment
+    monitor: GpuMonitor
+    version: str
+    load_timeout: float
+    stop_grace: float
+    reclaim_timeout: float
+    adoption_timeout: float
+    log_limit_bytes: int

@@ -1,0 +1,45 @@
+"""Turns a plan into processes."""
+
+from __future__ import annotations
+
+import os
+
+from vllmd.engines.directory import Owned, create
+from vllmd.engines.ground import Ground
+from vllmd.engines.process import EngineProcess, engine_environment, spawn
+from vllmd.planner.plan import Plan
+from vllmd.worker.processes import boot_id
+from vllmd.worker.spec import Spec
+
+
+def launch(engine_id: str, model: str, plan: Plan, ground: Ground) -> tuple[Owned, EngineProcess]:
+    """Make an engine's cgroup and directory, and spawn its worker.
+
+    Raises:
+        OSError: something can't be made or run; what was made stays for the reclaim.
+    """
+    cgroup = ground.containment.make(engine_id)
+    spec = Spec(
+        engine_id=engine_id,
+        backend=ground.backend,
+        model=model,
+        engine_args=plan.engine_args,
+        cgroup=str(cgroup) if cgroup else None,
+        adoption_timeout=ground.adoption_timeout,
+        vllmd_version=ground.version,
+        boot_id=boot_id(),
+    )
+    owned = create(ground.root, spec)
+    environment = engine_environment(
+        engine_id,
+        owned.path,
+        ground.cache,
+        tuple(gpu.uuid for gpu in plan.gpus),
+        ground.load_timeout,
+        os.environ,
+    )
+    try:
+        return owned, spawn(engine_id, owned, ground.python, cgroup, environment)
+    except OSError:
+        owned.disown()
+        raise

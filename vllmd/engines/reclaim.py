@@ -1,0 +1,160 @@
+"""The end of an engine, and the proof of it: no process, no GPU memory, no file.
+
+NVML has the last word. The kernel frees a killed process's GPU memory some time after the process is gone
+(1.7 s for 86 GiB on an H200), so an engine counts as gone only once NVML agrees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import pathlib
+import time
+from collections.abc import Sequence
+
+from vllmd.gpu.inventory import Gpu
+from vllmd.gpu.monitor import GpuMonitor
+from vllmd.tasks import spawn
+from vllmd.worker import cgroup as cgroups
+from vllmd.worker import leftovers
+from vllmd.worker.processes import reap
+from vllmd.worker.tree import Tree
+
+TOLERANCE_BYTES = 64 << 20
+"""What a GPU may hold more than expected: the driver's own bookkeeping moves by some MiB."""
+
+_POLL_SECONDS = 0.1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuReclaim:
+    """One GPU before and after."""
+
+    uuid: str
+    used_bytes_before: int
+    used_bytes_after: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """What the end of an engine gave back."""
+
+    verified: bool
+    summary: str
+    pids: tuple[int, ...] = ()
+    killed: int = 0
+    """How many of these were still there to be killed."""
+    gpus: tuple[GpuReclaim, ...] = ()
+    removed: tuple[str, ...] = ()
+    exit_seconds: float = 0.0
+    memory_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remains:
+    """All that an engine can leave: where its reclaim has to look."""
+
+    tree: Tree
+    directory: pathlib.Path
+    known_pids: tuple[int, ...] = ()
+    """Processes that were seen in the tree while it lived."""
+    baseline: tuple[Gpu, ...] = ()
+    """Its GPUs as they were just before it was started."""
+    loaded: tuple[Gpu, ...] = ()
+    """Its GPUs as they were before it was asked to end; empty if it was not asked."""
+
+
+def is_back(now: Gpu, baseline: Gpu, pids: frozenset[int]) -> bool:
+    """Tell whether a GPU has back what processes *pids* took since *baseline*.
+
+    Neighbours come and go meanwhile, so totals can't be compared where NVML says who holds what: then what
+    counts is the memory that nobody accounts for.
+    """
+    if any(process.pid in pids for process in now.processes):
+        return False
+    if now.unaccounted_bytes is not None and baseline.unaccounted_bytes is not None:
+        return now.unaccounted_bytes <= baseline.unaccounted_bytes + TOLERANCE_BYTES
+    return now.used_bytes <= baseline.used_bytes + TOLERANCE_BYTES
+
+
+async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Report:
+    """Kill the tree, wait for its end and its memory, and remove what it left.
+
+    Args:
+        remains: what is left of the engine.
+        monitor: the GPUs.
+        timeout: seconds for the processes' end, and again for the memory.
+    """
+    start = time.monotonic()
+    uuids = frozenset(gpu.uuid for gpu in remains.baseline)
+    # Beside the kill, which must not wait for a driver that hangs.
+    looking = None if remains.loaded or not uuids else spawn("look before the kill", monitor.snapshot())
+    killed = await asyncio.to_thread(remains.tree.kill, timeout)
+    before = remains.loaded if looking is None else (await looking).named(uuids)
+    pids = tuple(sorted({*remains.known_pids, *killed.pids}))
+    reap(pids)
+    exited = time.monotonic()
+    after, back = await _await_memory(remains.baseline, uuids, frozenset(pids), monitor, timeout)
+    memory = time.monotonic()
+    problems = [] if back else ["NVML does not show its memory back"]
+    if killed.survivors:
+        problems.append(f"SIGKILL did not end {len(killed.survivors)} of its processes ({_list(killed.survivors)})")
+    removed, unremoved = _remove(remains, keep=bool(killed.survivors))
+    problems += unremoved
+    final = {gpu.uuid: gpu.used_bytes for gpu in after}
+    gpus = tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)
+    return Report(
+        verified=not problems,
+        summary=_summary(problems, len(killed.pids), gpus),
+        pids=pids,
+        killed=len(killed.pids) - len(killed.survivors),
+        gpus=gpus,
+        removed=removed,
+        exit_seconds=exited - start,
+        memory_seconds=memory - exited,
+    )
+
+
+async def _await_memory(
+    baseline: Sequence[Gpu], uuids: frozenset[str], pids: frozenset[int], monitor: GpuMonitor, timeout: float
+) -> tuple[tuple[Gpu, ...], bool]:
+    """Poll NVML until every GPU has its memory back, or the time is over."""
+    expected = {gpu.uuid: gpu for gpu in baseline}
+    deadline = time.monotonic() + timeout
+    now: tuple[Gpu, ...] = ()
+    while uuids:
+        now = (await monitor.snapshot()).named(uuids)
+        if len(now) == len(uuids) and all(is_back(gpu, expected[gpu.uuid], pids) for gpu in now):
+            break
+        if time.monotonic() > deadline:
+            return now, False
+        await asyncio.sleep(_POLL_SECONDS)
+    return now, True
+
+
+def _remove(remains: Remains, keep: bool) -> tuple[tuple[str, ...], list[str]]:
+    """Remove files, shared memory and the cgroup; what a living process may use is kept."""
+    if keep:
+        return (), []
+    problems = []
+    removed = leftovers.remove_shared_memory(remains.tree.engine_id)
+    try:
+        leftovers.remove_directory(remains.directory)
+    except OSError as error:
+        problems.append(f"its directory can't be removed ({error})")
+    cgroup = remains.tree.cgroup
+    if cgroup is not None and not cgroups.remove(cgroup):
+        problems.append("its cgroup is not empty")
+    return tuple(removed), problems
+
+
+def _summary(problems: Sequence[str], killed: int, gpus: Sequence[GpuReclaim]) -> str:
+    if problems:
+        return "Not proven to be gone: " + "; ".join(problems) + "."
+    freed = sum(gpu.used_bytes_before - gpu.used_bytes_after for gpu in gpus)
+    processes = f"{killed} process{'es' if killed != 1 else ''} killed" if killed else "ended by itself"
+    return f"Gone: {processes}" + (f", {freed / (1 << 30):.2f} GiB of GPU memory back." if gpus else ".")
+
+
+def _list(pids: Sequence[int]) -> str:
+    return ", ".join(map(str, pids))
