@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from tests.fakes.host import Host, finish, hanging, wish
+from vllmd.scheduler.wish import Wish
+from vllmd.worker.protocol import TextPrompt
+
+
+async def test_an_engine_is_usable_from_its_creation_until_its_end() -> None:
+    """PENDING, STARTING and READY engines are there to be shared; those on their way out are not."""
+    async with Host() as host:
+        with host.scheduler.loading(wish()) as entry:
+            pending = entry.usable, entry.loading
+            await host.ready(entry)
+            ready = entry.usable, entry.loading
+            host.scheduler.engines.ask_to_stop(entry, "a test stops it")
+            leaving = entry.usable
+            await entry.supervisor.ended()
+
+        assert pending == (True, True)
+        assert ready == (True, False)
+        assert not leaving
+        assert not entry.usable
+
+
+async def test_an_engine_that_starts_is_loading() -> None:
+    """It counts as loading until it is ready, with processes or without."""
+    async with Host() as host, host.starting(hanging()) as entry:
+        assert entry.loading
+        assert entry.usable
+
+
+async def test_what_the_plan_chose_counts_for_later_wishes() -> None:
+    """A wish that names what auto-config chose anyway is granted by the same engine."""
+    async with Host() as host:
+        entry = host.scheduler.engines.add(wish())
+        before = entry.satisfies(Wish("fake/model", engine_args={"kv_cache_memory_bytes": 1 << 30}))
+        await host.ready(entry)
+
+        assert not before
+        assert entry.satisfies(Wish("fake/model", engine_args={"kv_cache_memory_bytes": 1 << 30}))
+        assert not entry.satisfies(Wish("fake/model", engine_args={"kv_cache_memory_bytes": 1 << 20}))
+
+
+async def test_tokens_are_counted_while_it_serves() -> None:
+    """The count is that of the engine's link, and the rate is zero before there are samples."""
+    async with Host() as host:
+        entry, lease = await host.load(wish(fake_tokens_per_second=0))
+        fresh = entry.generated_tokens, entry.tokens_per_second()
+        with host.scheduler.generating(lease.id, "", TextPrompt("a b"), {"max_tokens": 30}) as stream:
+            await finish(stream)
+        entry.sample()
+
+        assert fresh == (0, 0.0)
+        assert entry.generated_tokens == 30
+        assert entry.tokens_per_second() >= 0.0

@@ -1,0 +1,58 @@
+"""One engine, as the scheduler keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from vllmd.engines.state import State
+from vllmd.engines.supervisor import Supervisor
+from vllmd.scheduler.rate import Rate
+from vllmd.scheduler.wish import Wish, satisfies
+
+
+class Entry:
+    """An engine, the wish it was made for, and who needs it."""
+
+    def __init__(self, supervisor: Supervisor, wish: Wish) -> None:
+        self.supervisor = supervisor
+        self.wish = wish
+        self.waiting = 0
+        """LoadModel calls that wait for it."""
+        self.using = 0
+        """Generations that use it."""
+        self.stop_reason: str | None = None
+        """Why it is to stop once its GPUs allow it."""
+        self.idle_timer: asyncio.TimerHandle | None = None
+        self._rate = Rate()
+
+    @property
+    def usable(self) -> bool:
+        """True if it serves, or is going to."""
+        return self.supervisor.state in (State.PENDING, State.STARTING, State.READY) and self.stop_reason is None
+
+    @property
+    def loading(self) -> bool:
+        """True until it is ready, unless it fails."""
+        return self.supervisor.state in (State.PENDING, State.STARTING)
+
+    def satisfies(self, wish: Wish) -> bool:
+        """Tell whether it is what *wish* asks for."""
+        plan = self.supervisor.plan
+        return satisfies(self.wish, plan.engine_args if plan is not None else None, wish)
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens generated since it became ready."""
+        link = self.supervisor.link
+        return link.generated_tokens if link is not None else 0
+
+    def sample(self) -> None:
+        """Note how many tokens there are; to be called about once a second."""
+        if self.supervisor.state is State.READY:
+            self._rate.sample(self.generated_tokens, time.monotonic())
+
+    def tokens_per_second(self) -> float:
+        """Tokens a second over the last ten seconds."""
+        ready = self.supervisor.state is State.READY
+        return self._rate.per_second(self.generated_tokens, time.monotonic()) if ready else 0.0

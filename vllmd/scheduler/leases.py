@@ -1,0 +1,75 @@
+"""Leases: what keeps an engine loaded, and when each of them ends. Pure: the time comes in from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(slots=True)
+class Lease:
+    """A client's claim on an engine."""
+
+    id: str
+    """A secret of the client that got it."""
+    engine_id: str
+    ttl: float | None
+    """Seconds that it lasts unused; `None` for one that is held by a stream."""
+    expires: float | None
+    """When it ends if nothing happens, on the clock of *now*; `None` for one that is held."""
+    running: int = 0
+    """Generations that use it now; while there are any it does not expire."""
+
+
+class LeaseBook:
+    """All leases."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, Lease] = {}
+
+    def grant(self, lease_id: str, engine_id: str, ttl: float | None, now: float) -> Lease:
+        """Write down a new lease; with no *ttl* it lasts until it is released."""
+        lease = Lease(lease_id, engine_id, ttl, None if ttl is None else now + ttl)
+        self._leases[lease_id] = lease
+        return lease
+
+    def get(self, lease_id: str) -> Lease | None:
+        """Look a lease up."""
+        return self._leases.get(lease_id)
+
+    def release(self, lease_id: str) -> Lease | None:
+        """End a lease; returns it if there was one."""
+        return self._leases.pop(lease_id, None)
+
+    def renew(self, lease: Lease, ttl: float | None, now: float) -> None:
+        """Let a lease last from now on, for *ttl* if given; one that is held is left as it is."""
+        if lease.ttl is not None:
+            lease.ttl = lease.ttl if ttl is None else ttl
+            lease.expires = now + lease.ttl
+
+    def begin_use(self, lease: Lease) -> None:
+        """A generation begins."""
+        lease.running += 1
+
+    def end_use(self, lease: Lease, now: float) -> None:
+        """A generation ends: the lease lasts its length from here."""
+        lease.running -= 1
+        self.renew(lease, None, now)
+
+    def count(self, engine_id: str) -> int:
+        """Count an engine's leases."""
+        return sum(lease.engine_id == engine_id for lease in self._leases.values())
+
+    def expire(self, now: float) -> list[Lease]:
+        """End the leases whose time is over; returns them."""
+        over = [
+            lease
+            for lease in self._leases.values()
+            if lease.expires is not None and not lease.running and lease.expires <= now
+        ]
+        for lease in over:
+            del self._leases[lease.id]
+        return over
+
+    def drop_engine(self, engine_id: str) -> None:
+        """End all leases on an engine that is gone."""
+        self._leases = {key: lease for key, lease in self._leases.items() if lease.engine_id != engine_id}

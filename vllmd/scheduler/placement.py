@@ -1,0 +1,157 @@
+"""All engines of the host, and which of them may be busy on which GPU.
+
+vLLM measures memory by what changes on the whole device while it starts, so on one GPU a load must not
+overlap with another load or with the end of a neighbour. An engine that is to start or to end of its own
+accord therefore waits until nobody else is busy on its GPUs; `pump` looks again after every change. What is
+forced (a kill, a crash) does not wait.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+from collections.abc import Callable
+
+from vllmd.engines.diagnosis import Failure
+from vllmd.engines.ground import Ground
+from vllmd.engines.state import State
+from vllmd.engines.supervisor import Supervisor
+from vllmd.errors import InvalidRequest, NotFound
+from vllmd.models import files
+from vllmd.planner.plan import Infeasible, Plan, plan
+from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.wish import Wish, make_id
+from vllmd.tasks import Signal, spawn
+
+KEPT_ENDED = 50
+"""How many engines that have ended stay listed."""
+
+_ENDING = frozenset({State.STOPPING, State.RECLAIMING})
+_BUSY = _ENDING | {State.STARTING}
+_log = logging.getLogger(__name__)
+
+
+class Placement:
+    """The engines, started and stopped one at a time on each GPU.
+
+    Args:
+        ground: what they share.
+        ended: called with the id of an engine that has ended.
+    """
+
+    def __init__(self, ground: Ground, ended: Callable[[str], None]) -> None:
+        self.changed = Signal()
+        self._ground = ground
+        self._ended = ended
+        self._entries: collections.OrderedDict[str, Entry] = collections.OrderedDict()
+        self._planning: set[str] = set()
+        self.unproven: set[str] = set()
+        """Engines that ended without the proof that all of theirs is gone."""
+        self._pumped = 0
+        """How often anything changed: a plan is made of a look at the GPUs, and that may be outdated by now."""
+
+    def entries(self) -> list[Entry]:
+        """List all engines, the newest first; those that ended stay for a while."""
+        return list(reversed(self._entries.values()))
+
+    def alive(self) -> list[Entry]:
+        """List the engines that have not ended."""
+        return [entry for entry in self._entries.values() if not entry.supervisor.state.ended]
+
+    def get(self, engine_id: str) -> Entry:
+        """Get an engine.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        entry = self._entries.get(engine_id)
+        if entry is None:
+            raise NotFound("ENGINE_NOT_FOUND", f"There is no engine {engine_id}.", engine=engine_id)
+        return entry
+
+    def add(self, wish: Wish) -> Entry:
+        """Make an engine for a wish; it starts when its GPUs are free."""
+        engine_id = make_id(wish.model, set(self._entries))
+        supervisor = Supervisor(engine_id, wish.model, self._ground, self.pump)
+        entry = self._entries[engine_id] = Entry(supervisor, wish)
+        ended = [key for key, old in self._entries.items() if old.supervisor.state.ended]
+        for key in ended[: max(0, len(ended) - KEPT_ENDED)]:
+            del self._entries[key]
+        self.pump()
+        return entry
+
+    def ask_to_stop(self, entry: Entry, reason: str) -> None:
+        """Stop an engine as soon as nobody else is busy on its GPUs."""
+        if entry.usable:
+            entry.stop_reason = reason
+            self.pump()
+
+    def pump(self) -> None:
+        """Start and stop what was waiting for its GPUs; called after every change of any engine."""
+        self._pumped += 1
+        self.changed.notify()
+        for entry in list(self._entries.values()):
+            supervisor = entry.supervisor
+            if supervisor.state.ended:
+                if supervisor.report is not None and not supervisor.report.verified:
+                    self.unproven.add(supervisor.id)
+                self._ended(supervisor.id)
+            elif entry.stop_reason is not None and not self._busy(supervisor.plan, supervisor):
+                reason, entry.stop_reason = entry.stop_reason, None
+                supervisor.stop(reason)
+            elif supervisor.state is State.PENDING and supervisor.id not in self._planning:
+                self._planning.add(supervisor.id)
+                spawn(f"plan {supervisor.id}", self._plan_and_start(entry))
+
+    def _busy(self, wanted: Plan | None, but: Supervisor) -> bool:
+        """Tell whether another engine is starting, stopping or being reclaimed on one of these GPUs."""
+        gpus = _uuids(wanted)
+        others = (entry.supervisor for entry in self._entries.values())
+        return any(
+            not gpus.isdisjoint(_uuids(other.plan)) for other in others if other is not but and other.state in _BUSY
+        )
+
+    async def _plan_and_start(self, entry: Entry) -> None:
+        """Plan with what is free now, and start unless somebody is busy there: then plan again later."""
+        supervisor = entry.supervisor
+        try:
+            while supervisor.state is State.PENDING:
+                pumped = self._pumped
+                planned = await self._plan(entry.wish)
+                if self._pumped != pumped:
+                    continue
+                if isinstance(planned, Failure) and not self._may_fit_soon(planned):
+                    supervisor.fail(planned)
+                elif isinstance(planned, Plan) and not self._busy(planned, supervisor):
+                    supervisor.start(planned)
+                else:
+                    await self.changed.wait()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for this engine for ever
+            _log.error("engine %s can't be planned", supervisor.id, exc_info=error)
+            supervisor.fail(Failure("INTERNAL", "The daemon failed to plan this engine; its log says why."))
+        finally:
+            self._planning.discard(supervisor.id)
+
+    def _may_fit_soon(self, failure: Failure) -> bool:
+        """Tell whether an engine that is on its way out may give back what is missing."""
+        ending = any(entry.supervisor.state in _ENDING for entry in self._entries.values())
+        return ending and failure.reason == "GPU_MEMORY_EXHAUSTED"
+
+    async def _plan(self, wish: Wish) -> Plan | Failure:
+        inventory = await self._ground.monitor.snapshot()
+        if not inventory.available:
+            return Failure("NVML_UNAVAILABLE", f"The GPUs can't be asked for: {inventory.error}.")
+        try:
+            directory = files.locate(wish.model, wish.revision) if self._ground.backend == "vllm" else None
+            facts = files.read_facts(directory) if directory is not None else None
+        except (InvalidRequest, NotFound) as error:
+            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid=True)
+        result = plan(wish.wanted_args, facts, inventory.gpus, wish.auto_config)
+        if isinstance(result, Infeasible):
+            numbers = tuple((name, str(number)) for name, number in result.numbers.items())
+            return Failure(result.reason, result.message, (), numbers)
+        return result
+
+
+def _uuids(planned: Plan | None) -> frozenset[str]:
+    return frozenset(gpu.uuid for gpu in planned.gpus) if planned is not None else frozenset()

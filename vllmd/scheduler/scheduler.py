@@ -1,0 +1,263 @@
+"""Who keeps which engine loaded: waiting loads, leases and running generations, and what ends with the last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from vllmd.engines.ground import Ground
+from vllmd.engines.state import State
+from vllmd.engines.streams import Stream
+from vllmd.errors import NotFound, NotPossible, Unavailable
+from vllmd.models import files
+from vllmd.planner import arguments
+from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.leases import Lease, LeaseBook
+from vllmd.scheduler.placement import Placement
+from vllmd.scheduler.wish import Wish
+from vllmd.worker.processes import reap_strangers
+from vllmd.worker.protocol import Prompt
+
+_log = logging.getLogger(__name__)
+_TICK_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
+
+
+class Scheduler:
+    """All engines of this host and the claims on them.
+
+    Args:
+        ground: what the engines share.
+        lease_ttl: seconds that a lease lasts unless its client says otherwise.
+        idle_timeout: seconds that an engine without leases stays loaded.
+        allowed_args: engine arguments that clients may set beyond the harmless ones.
+    """
+
+    def __init__(
+        self, ground: Ground, *, lease_ttl: float, idle_timeout: float, allowed_args: Collection[str] = ()
+    ) -> None:
+        self.draining = False
+        self.leases = LeaseBook()
+        self.engines = Placement(ground, self.leases.drop_engine)
+        self._backend = ground.backend
+        self._lease_ttl = lease_ttl
+        self._idle_timeout = idle_timeout
+        self._allowed_args = frozenset(allowed_args)
+
+    def owners(self) -> dict[int, str]:
+        """Map the process ids of living engines to the engines' ids."""
+        alive = [entry.supervisor for entry in self.engines.alive()]
+        return {pid: supervisor.id for supervisor in alive for pid in supervisor.known_pids}
+
+    @contextlib.contextmanager
+    def loading(self, wish: Wish) -> Iterator[Entry]:
+        """Wait for the engine that *wish* asks for; leaving ends a start that nobody else waits for.
+
+        Raises:
+            InvalidRequest: the wish can't be granted as it is.
+            NotFound: there is no such model.
+            Unavailable: the daemon is draining.
+        """
+        if self.draining:
+            raise _draining()
+        self._check(wish)
+        found = [entry for entry in self.engines.entries() if entry.usable and entry.satisfies(wish)]
+        entry = found[0] if found else self.engines.add(wish)
+        entry.waiting += 1
+        self._settle(entry)
+        try:
+            yield entry
+        finally:
+            entry.waiting -= 1
+            self._settle(entry)
+
+    def _check(self, wish: Wish) -> None:
+        allowed = self._allowed_args
+        if self._backend == "vllm":
+            files.locate(wish.model, wish.revision)  # says at once that there is no such directory
+        else:  # the fake engine's own are harmless where there is nothing but fake engines
+            allowed |= {name for name in wish.engine_args if name.startswith("fake_")}
+        arguments.check(wish.engine_args, allowed)
+        arguments.check_values(wish.engine_args, allowed)
+        files.check_revision(str(wish.engine_args.get("tokenizer_revision") or ""))
+
+    async def until_ready(self, entry: Entry, timeout: float) -> bool:
+        """Wait at most *timeout* seconds for news of a start; tell whether it is done.
+
+        Raises:
+            VllmdError: it has failed or was stopped.
+        """
+        supervisor = entry.supervisor
+        if entry.loading:
+            await supervisor.changes.wait(timeout)
+        if supervisor.state is State.READY:
+            return True
+        if not entry.loading:
+            # The proof that its memory is back comes first: the client may try something else at once.
+            await supervisor.ended()
+            raise supervisor.error()
+        return False
+
+    def grant(self, entry: Entry, ttl: float | None, held: bool) -> Lease:
+        """Give a lease on a ready engine.
+
+        Args:
+            entry: the engine.
+            ttl: seconds that it lasts unused; `None` for the default.
+            held: whether it lasts until it is released instead.
+
+        Raises:
+            VllmdError: the engine is not ready any more.
+        """
+        if entry.supervisor.state is not State.READY or not entry.usable:
+            raise entry.supervisor.error()
+        length = None if held else self._lease_ttl if ttl is None else ttl
+        lease = self.leases.grant(secrets.token_hex(16), entry.supervisor.id, length, time.monotonic())
+        self._settle(entry)
+        return lease
+
+    def lease(self, lease_id: str) -> Lease:
+        """Get a lease.
+
+        Raises:
+            NotFound: there is none of that name, or it has ended.
+        """
+        lease = self.leases.get(lease_id)
+        if lease is None:
+            message = "There is no such lease: it was released, it expired, or its engine ended."
+            raise NotFound("LEASE_NOT_FOUND", message)
+        return lease
+
+    def renew(self, lease_id: str, ttl: float | None) -> Lease:
+        """Extend a lease from now on; raises `NotFound` as `lease` does."""
+        lease = self.lease(lease_id)
+        self.leases.renew(lease, ttl, time.monotonic())
+        return lease
+
+    def release(self, lease_id: str) -> Entry:
+        """End a lease; raises `NotFound` as `lease` does."""
+        lease = self.lease(lease_id)
+        self.leases.release(lease_id)
+        entry = self.engines.get(lease.engine_id)
+        self._settle(entry)
+        return entry
+
+    async def settled(self, entry: Entry) -> None:
+        """Wait for the end of an engine that nobody keeps, unless it is to stay warm for a while."""
+        if self._idle_timeout == 0 and not self._kept(entry):
+            await entry.supervisor.ended()
+
+    @contextlib.contextmanager
+    def generating(self, lease_id: str, engine_id: str, prompt: Prompt, params: dict[str, Any]) -> Iterator[Stream]:
+        """Run one generation, on a lease or on an engine by name; leaving aborts what is not finished.
+
+        Raises:
+            NotFound: there is no such lease or engine.
+            NotPossible: the engine is not ready.
+            VllmdError: the engine has ended.
+        """
+        if self.draining:
+            raise _draining()
+        lease = self.lease(lease_id) if lease_id else None
+        entry = self.engines.get(lease.engine_id if lease is not None else engine_id)
+        link = entry.supervisor.link
+        if entry.supervisor.state is not State.READY or link is None or entry.stop_reason is not None:
+            raise _not_ready(entry) if entry.loading else entry.supervisor.error()
+        stream = link.start(prompt, params)  # before anything is counted: a prompt may be one that can't be sent
+        entry.using += 1
+        if lease is not None:
+            self.leases.begin_use(lease)
+        self._settle(entry)
+        try:
+            yield stream
+        finally:
+            link.end(stream)
+            entry.using -= 1
+            if lease is not None:
+                self.leases.end_use(lease, time.monotonic())
+            self._settle(entry)
+
+    def _kept(self, entry: Entry) -> bool:
+        return bool(entry.waiting or entry.using or self.leases.count(entry.supervisor.id))
+
+    def _settle(self, entry: Entry) -> None:
+        """See whether anybody keeps the engine; if not, end it: a start at once, a ready one when idle enough."""
+        if entry.idle_timer is not None:
+            entry.idle_timer.cancel()
+            entry.idle_timer = None
+        if self._kept(entry):
+            return
+        if entry.loading:
+            entry.supervisor.stop("everybody who waited for it has gone", force=True)
+        elif entry.supervisor.state is State.READY:
+            later = asyncio.get_running_loop().call_later
+            entry.idle_timer = later(self._idle_timeout, self._idle, entry)
+
+    def _idle(self, entry: Entry) -> None:
+        if not self._kept(entry):
+            self.engines.ask_to_stop(entry, "nobody has a lease on it")
+
+    async def stop(self, engine_id: str, force: bool, reason: str) -> Entry:
+        """End an engine whoever keeps it, and wait until it is gone.
+
+        Raises:
+            NotFound: there is no such engine.
+        """
+        entry = self.engines.get(engine_id)
+        if force:
+            entry.supervisor.stop(reason, force=True)
+        else:
+            self.engines.ask_to_stop(entry, reason)
+        await entry.supervisor.ended()
+        return entry
+
+    async def drain(self, timeout: float, hurried: Callable[[], bool]) -> bool:
+        """Take no new work, let generations finish, and end every engine.
+
+        Args:
+            timeout: seconds that running generations may take.
+            hurried: asked often; once true, everything is killed at once.
+
+        Returns:
+            True if every engine is proven to be gone.
+        """
+        self.draining = True
+        alive = self.engines.alive()
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and not hurried() and any(entry.using for entry in alive):
+            await self.engines.changed.wait(_LOOK_SECONDS)
+        for entry in alive:
+            entry.supervisor.stop("the daemon is shutting down")
+        while any(not entry.supervisor.state.ended for entry in alive):
+            if hurried():
+                for entry in alive:
+                    entry.supervisor.stop("the daemon is in a hurry", force=True)
+            await self.engines.changed.wait(_LOOK_SECONDS)
+        return not self.engines.unproven
+
+    async def tick(self) -> None:
+        """Let leases expire, take samples and reap orphans, once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            for lease in self.leases.expire(time.monotonic()):
+                _log.info("a lease on engine %s has expired", lease.engine_id)
+                self._settle(self.engines.get(lease.engine_id))
+            alive = self.engines.alive()
+            for entry in alive:
+                entry.sample()
+            reap_strangers([entry.supervisor.pid for entry in alive if entry.supervisor.pid is not None])
+
+
+def _draining() -> Unavailable:
+    return Unavailable("DRAINING", "The daemon is shutting down and takes no new work.", 10.0)
+
+
+def _not_ready(entry: Entry) -> NotPossible:
+    engine_id, state = entry.supervisor.id, entry.supervisor.state
+    message = f"Engine {engine_id} is {state}: LoadModel waits until it is ready."
+    return NotPossible("ENGINE_NOT_READY", message, engine=engine_id, state=state)
