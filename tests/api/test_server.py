@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.fakes.host import Host
+from tests.fakes.served import connected, serving
+from vllmd.api.engine_service import EngineService
+from vllmd.api.host_service import HostService
+from vllmd.api.server import SERVICES, Server, check_listen, lock
+from vllmd.errors import NotPossible
+from vllmd.v1 import host_service_pb2
+from vllmd.v1.host_service_pb2_grpc import HostServiceStub
+
+
+@contextlib.asynccontextmanager
+async def server() -> AsyncIterator[tuple[Server, Path]]:
+    """A server that has not begun to serve, and a path for its socket."""
+    async with Host() as host:
+        service = HostService(host.scheduler, host.monitor, version="0", containment="session", engine_python="")
+        directory = host.directory / "run"
+        directory.mkdir()
+        made = Server(EngineService(host.scheduler), service)
+        yield made, directory / "s"
+        await made.stop(0)
+        assert list(directory.iterdir()) == []
+
+
+@contextlib.contextmanager
+def bound_port() -> Iterator[int]:
+    """A port of this host that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+async def health(channel: grpc.aio.Channel, service: str) -> str:
+    """Ask how a service is."""
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:0", "127.0.0.1:8765", "127.9.9.9:1", "[::1]:1", "localhost:8765", "127.0.0.1:65535"]
+)
+def test_loopback_may_be_listened_on(address: str) -> None:
+    """Nobody outside of this host can connect there."""
+    check_listen(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0:8765",
+        "[::]:8765",
+        "192.168.1.4:8765",
+        "10.0.0.1:1",
+        "gpu-host.example.org:8765",
+        "localhost.example.org:1",
+        "127.0.0.1.example.org:1",
+        "127.1:8765",
+        "localhost:x",
+        "localhost:",
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:8²",
+        "127.0.0.1:٣",
+        "127.0.0.1: 1",
+        ":8765",
+        "",
+    ],
+)
+def test_anything_else_is_refused(address: str) -> None:
+    """Without TLS nobody outside may connect, and an address that is none is no loopback either."""
+    with pytest.raises(NotPossible, match=r"--listen .* is refused") as refused:
+        check_listen(address)
+
+    assert refused.value.reason == "LISTEN_REFUSED"
+
+
+def test_a_second_daemon_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    """Who tries is told who serves there already."""
+    held = lock(tmp_path / "s")
+    with pytest.raises(NotPossible, match=f"pid {os.getpid()}") as refused:
+        lock(tmp_path / "s")
+    os.close(held)
+
+    assert refused.value.reason == "ALREADY_RUNNING"
+    assert refused.value.metadata["pid"] == str(os.getpid())
+
+
+@pytest.mark.parametrize("unlinked", [True, False])
+def test_a_lock_can_be_taken_again_after_its_holder(tmp_path: Path, unlinked: bool) -> None:
+    """Neither an end in good order nor a crash leaves anything in the way."""
+    first = lock(tmp_path / "s")
+    if unlinked:
+        (tmp_path / "s.lock").unlink()
+    os.close(first)
+    second = lock(tmp_path / "s")
+    content = (tmp_path / "s.lock").read_text()
+    os.close(second)
+
+    assert content == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path, exists: bool) -> None:
+    """The socket may be in a directory of everybody's; what a planted link points to is neither emptied nor made."""
+    precious = tmp_path / "precious"
+    if exists:
+        precious.write_text("data")
+    (tmp_path / "s.lock").symlink_to(precious)
+
+    with pytest.raises(OSError, match="symbolic link"):
+        lock(tmp_path / "s")
+    assert precious.exists() == exists
+    assert not exists or precious.read_text() == "data"
+
+
+def test_a_lock_on_a_file_that_is_gone_is_none(tmp_path: Path) -> None:
+    """However starts and ends are interleaved, there is never more than one daemon."""
+    inside = threading.Semaphore(1)
+    overlaps = []
+    turns = []
+
+    def run_daemons() -> None:
+        for _ in range(100):
+            try:
+                held = lock(tmp_path / "s")
+            except NotPossible:
+                continue
+            turns.append(1)
+            if not inside.acquire(blocking=False):
+                overlaps.append(1)
+                continue
+            inside.release()
+            (tmp_path / "s.lock").unlink()
+            os.close(held)
+
+    threads = [threading.Thread(target=run_daemons) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert overlaps == []
+    assert turns
+
+
+async def test_the_socket_has_its_mode_and_its_place() -> None:
+    """It is bound under another name and moved into place, so nobody sees it with a wrong mode."""
+    async with server() as (made, path):
+        path.write_text("left by a daemon that was killed")
+        await made.start(path, 0o660, None)
+        status = path.stat()
+        names = [entry.name for entry in path.parent.iterdir()]
+        async with connected(path) as channel:
+            answer = await HostServiceStub(channel).GetStatus(host_service_pb2.GetStatusRequest())
+
+        assert stat.S_ISSOCK(status.st_mode)
+        assert stat.S_IMODE(status.st_mode) == 0o660
+        assert names == ["s"]
+        assert answer.host.pid == os.getpid()
+
+
+async def test_tcp_on_loopback() -> None:
+    """The same services answer there."""
+    with bound_port() as port:
+        pass
+    async with server() as (made, path):
+        await made.start(path, 0o600, f"127.0.0.1:{port}")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            answer = await HostServiceStub(channel).GetStatus(host_service_pb2.GetStatusRequest())
+
+        assert answer.host.pid == os.getpid()
+
+
+async def test_a_port_that_is_taken() -> None:
+    """The daemon does not start, says which address it is about, and leaves nothing behind."""
+    async with server() as (made, path):
+        with bound_port() as port, pytest.raises(NotPossible, match=f"127.0.0.1:{port} can't be bound") as refused:
+            await made.start(path, 0o600, f"127.0.0.1:{port}")
+
+        assert refused.value.reason == "LISTEN_FAILED"
+        assert not path.exists()
+
+
+async def test_a_socket_path_that_is_too_long() -> None:
+    """A path that does not fit into a socket's address is refused in words."""
+    async with server() as (made, path):
+        with pytest.raises(NotPossible, match="can't be bound"):
+            await made.start(path.with_name("x" * 120), 0o600, None)
+
+
+async def test_health_tells_whether_to_send_work() -> None:
+    """Every service and the whole serve; while draining none does."""
+    async with Host() as host, serving(host) as served:
+        before = {await health(served.channel, name) for name in ("", *SERVICES)}
+        await served.server.set_serving(False)
+        draining = {await health(served.channel, name) for name in ("", *SERVICES)}
+
+        assert before == {"SERVING"}
+        assert draining == {"NOT_SERVING"}
+
+
+async def test_reflection_lists_the_services() -> None:
+    """grpcurl and its like find out by themselves what there is."""
+    async with Host() as host, serving(host) as served:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)  # type: ignore[arg-type]
+        question = reflection_pb2.ServerReflectionRequest(list_services="")
+        answer = await stub.ServerReflectionInfo(iter([question])).read()
+        names = {service.name for service in answer.list_services_response.service}
+
+        assert {"vllmd.v1.EngineService", "vllmd.v1.HostService", "grpc.health.v1.Health"} <= names

@@ -1,0 +1,7 @@
+"""`python -m vllmd` is `vllmd`."""
+
+import sys
+
+from vllmd.daemon import main
+
+sys.exit(main())

@@ -1,0 +1,299 @@
+"""Between the daemon's values and the protos, both ways, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
+
+from vllmd.engines import reclaim
+from vllmd.engines.diagnosis import Failure
+from vllmd.engines.progress import LoadProgress
+from vllmd.engines.state import State, Transition
+from vllmd.errors import InvalidRequest
+from vllmd.gpu.inventory import Gpu
+from vllmd.planner.plan import Choice
+from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.leases import Lease
+from vllmd.scheduler.wish import Wish
+from vllmd.v1 import engine_pb2, engine_service_pb2, generation_pb2, gpu_pb2
+from vllmd.worker.protocol import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+
+MAX_TTL_SECONDS = 86400.0
+_MAX_ARGS_BYTES = 64 << 10
+_EXACT = 2**53
+"""Beyond this a double is no exact integer, and an integer of it would be longer than any encoding takes."""
+_SOURCES = {
+    "client": engine_pb2.EngineArg.SOURCE_CLIENT,
+    "host": engine_pb2.EngineArg.SOURCE_HOST,
+    "auto": engine_pb2.EngineArg.SOURCE_AUTO,
+}
+_SCALARS = (
+    "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty",
+    "frequency_penalty", "repetition_penalty", "seed", "skip_special_tokens",
+)  # fmt: skip
+
+
+def duration(seconds: float) -> duration_pb2.Duration:
+    """Convert seconds."""
+    nanos = round(seconds * 1e9)
+    return duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+
+
+def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
+    """Convert seconds since the epoch."""
+    nanos = round(seconds * 1e9)
+    return timestamp_pb2.Timestamp(seconds=nanos // 10**9, nanos=nanos % 10**9)
+
+
+def struct_values(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """Convert a struct to plain values; JSON has no integers, so whole numbers become ones.
+
+    Raises:
+        InvalidRequest: it holds a number that JSON does not have.
+    """
+    try:
+        values = json_format.MessageToDict(struct)
+    except (json_format.Error, ValueError) as error:
+        raise InvalidRequest("INVALID_FIELD", f"A value is not one of JSON's: {error}.") from error
+    return {name: _whole(value) for name, value in values.items()}
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer() and abs(value) <= _EXACT:
+            return int(value)
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+        case _:
+            return value
+
+
+def id_of(name: str, collection: str) -> str:
+    """Take the id out of a resource name such as `engines/qwen3-8b-3f2a`.
+
+    Raises:
+        InvalidRequest: it is not the name of such a resource.
+    """
+    head, slash, resource_id = name.partition("/")
+    if head != collection or not slash or not resource_id:
+        raise InvalidRequest("INVALID_NAME", f"{name!r} is not a name of the form {collection}/….", name=name)
+    return resource_id
+
+
+def wish(request: engine_service_pb2.LoadModelRequest) -> Wish:
+    """Read what a client wants loaded.
+
+    Raises:
+        InvalidRequest: it names no model, or is larger than any sensible wish: it stays listed for a while.
+    """
+    if not request.model:
+        raise InvalidRequest(
+            "INVALID_FIELD", "model is required: a Hugging Face id or an absolute path.", field="model"
+        )
+    for field, value, most in (("model", request.model, 4096), ("revision", request.revision, 256)):
+        if len(value) > most or not value.isprintable():
+            message = f"{field} has at most {most} characters, all of them printable."
+            raise InvalidRequest("INVALID_FIELD", message, field=field)
+    if request.engine_args.ByteSize() > _MAX_ARGS_BYTES:
+        message = f"engine_args take {request.engine_args.ByteSize()} bytes; at most {_MAX_ARGS_BYTES} are possible."
+        raise InvalidRequest("INVALID_FIELD", message, field="engine_args")
+    args = struct_values(request.engine_args)
+    return Wish(request.model, request.revision, args, not request.disable_auto_config)
+
+
+def ttl(value: duration_pb2.Duration, given: bool) -> float | None:
+    """Read the length of a lease.
+
+    Raises:
+        InvalidRequest: it is not positive, or over a day.
+    """
+    if not given:
+        return None
+    seconds = value.seconds + value.nanos * 1e-9
+    if not 0 < seconds <= MAX_TTL_SECONDS:
+        raise InvalidRequest(
+            "INVALID_FIELD",
+            f"A lease lasts more than 0 s and at most 24 h; {seconds:g} s was asked for.",
+            seconds=seconds,
+        )
+    return seconds
+
+
+def prompt(request: engine_service_pb2.GenerateRequest) -> Prompt:
+    """Read a prompt.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    match request.WhichOneof("prompt"):
+        case "text":
+            return TextPrompt(request.text)
+        case "tokens" if request.tokens.token_ids:
+            return TokenPrompt(list(request.tokens.token_ids))
+        case "chat" if request.chat.messages:
+            messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
+            return ChatPrompt(messages, struct_values(request.chat.template_args))
+        case None:
+            raise InvalidRequest("INVALID_FIELD", "A prompt is required: text, tokens or chat.", field="prompt")
+        case empty:
+            raise InvalidRequest("INVALID_FIELD", f"The prompt is empty: {empty} holds nothing.", field=empty)
+
+
+def sampling_params(params: generation_pb2.SamplingParams) -> dict[str, Any]:
+    """Read the sampling parameters that the client set, by vLLM's names."""
+    found: dict[str, Any] = {name: getattr(params, name) for name in _SCALARS if params.HasField(name)}  # type: ignore[arg-type]
+    if params.stop:
+        found["stop"] = list(params.stop)
+    if params.stop_token_ids:
+        found["stop_token_ids"] = list(params.stop_token_ids)
+    if params.ignore_eos:
+        found["ignore_eos"] = True
+    return found
+
+
+def finish_reason(reason: str) -> generation_pb2.FinishReason.ValueType:
+    """Convert vLLM's word for why a generation ended."""
+    match reason:
+        case "stop":
+            return generation_pb2.FINISH_REASON_STOP
+        case "length":
+            return generation_pb2.FINISH_REASON_LENGTH
+        case _:
+            return generation_pb2.FINISH_REASON_ABORT
+
+
+def progress(value: LoadProgress, elapsed: float) -> engine_pb2.LoadProgress:
+    """Convert the progress of a start."""
+    return engine_pb2.LoadProgress(
+        phase=engine_pb2.LoadProgress.Phase.ValueType(value.phase),
+        weights_fraction=value.weights_fraction,
+        elapsed=duration(elapsed),
+        message=value.message,
+    )
+
+
+def lease(value: Lease, wall_minus_monotonic: float) -> engine_pb2.Lease:
+    """Convert a lease; its expiry is on the monotonic clock."""
+    result = engine_pb2.Lease(name=f"leases/{value.id}", engine=f"engines/{value.engine_id}")
+    if value.ttl is not None and value.expires is not None:
+        result.ttl.CopyFrom(duration(value.ttl))
+        result.expire_time.CopyFrom(timestamp(value.expires + wall_minus_monotonic))
+    return result
+
+
+def engine(entry: Entry, lease_count: int, now: float) -> engine_pb2.Engine:
+    """Convert an engine as it is now, in seconds since the epoch."""
+    supervisor = entry.supervisor
+    choices = supervisor.plan.choices if supervisor.plan is not None else ()
+    result = engine_pb2.Engine(
+        name=f"engines/{supervisor.id}",
+        model=entry.wish.model,
+        revision=entry.wish.revision,
+        state=state(supervisor.state),
+        requested_args=_struct(entry.wish.engine_args),
+        effective_args=[_argument(choice) for choice in choices],
+        gpus=[f"gpus/{gpu.uuid}" for gpu in supervisor.plan.gpus] if supervisor.plan is not None else [],
+        pid=supervisor.pid or 0,
+        lease_count=lease_count,
+        running_count=entry.using,
+        generated_token_count=entry.generated_tokens,
+        tokens_per_second=entry.tokens_per_second(),
+        create_time=timestamp(supervisor.created),
+        transitions=[_transition(item) for item in supervisor.life.story],
+    )
+    if supervisor.state in (State.PENDING, State.STARTING):
+        result.progress.CopyFrom(progress(supervisor.progress, now - supervisor.created))
+    if supervisor.ready is not None:
+        result.ready_time.CopyFrom(timestamp(supervisor.ready))
+    if supervisor.link is not None:
+        info = supervisor.link.hello.engine
+        result.report.vllm_version = info.vllm_version
+        result.report.max_model_len = info.max_model_len
+        result.report.dtype = info.dtype
+        if info.kv_cache_tokens is not None:
+            result.report.kv_cache_tokens = info.kv_cache_tokens
+        if supervisor.ready is not None and supervisor.spawned is not None:
+            result.report.load_duration.CopyFrom(duration(supervisor.ready - supervisor.spawned))
+    if supervisor.failure is not None:
+        result.failure.CopyFrom(_failure(supervisor.failure))
+    if supervisor.report is not None:
+        result.reclaim.CopyFrom(_reclaim(supervisor.report))
+    return result
+
+
+def state(value: State) -> engine_pb2.Engine.State.ValueType:
+    """Convert an engine's state."""
+    return engine_pb2.Engine.State.Value(f"STATE_{value.value}")
+
+
+def gpu(value: Gpu, owners: Mapping[int, str]) -> gpu_pb2.Gpu:
+    """Convert a GPU; *owners* maps process ids to engine ids."""
+    capability = value.compute_capability
+    return gpu_pb2.Gpu(
+        name=f"gpus/{value.uuid}",
+        index=value.index,
+        product=value.product,
+        total_bytes=value.total_bytes,
+        used_bytes=value.used_bytes,
+        free_bytes=value.free_bytes,
+        compute_capability=f"{capability[0]}.{capability[1]}" if capability else "",
+        utilization=value.utilization,
+        processes=[
+            gpu_pb2.GpuProcess(
+                pid=process.pid,
+                used_bytes=process.used_bytes,
+                engine=f"engines/{owners[process.pid]}" if process.pid in owners else "",
+            )
+            for process in value.processes
+        ],
+    )
+
+
+def _argument(choice: Choice) -> engine_pb2.EngineArg:
+    value = struct_pb2.Value()
+    json_format.ParseDict(choice.value, value)
+    return engine_pb2.EngineArg(name=choice.name, value=value, source=_SOURCES[choice.source], reason=choice.reason)
+
+
+def _struct(values: Mapping[str, Any]) -> struct_pb2.Struct:
+    result = struct_pb2.Struct()
+    result.update(dict(values))
+    return result
+
+
+def _transition(value: Transition) -> engine_pb2.Transition:
+    return engine_pb2.Transition(
+        time=timestamp(value.time), old_state=state(value.old), new_state=state(value.new), reason=value.reason
+    )
+
+
+def _failure(value: Failure) -> engine_pb2.Failure:
+    return engine_pb2.Failure(
+        reason=value.reason, message=value.message, metadata=dict(value.metadata), log_lines=list(value.log_lines)
+    )
+
+
+def _reclaim(value: reclaim.Report) -> engine_pb2.ReclaimReport:
+    return engine_pb2.ReclaimReport(
+        verified=value.verified,
+        summary=value.summary,
+        pids=value.pids,
+        killed_count=value.killed,
+        gpus=_gpu_reclaims(value.gpus),
+        removed_paths=value.removed,
+        exit_duration=duration(value.exit_seconds),
+        memory_duration=duration(value.memory_seconds),
+    )
+
+
+def _gpu_reclaims(values: Iterable[reclaim.GpuReclaim]) -> list[engine_pb2.GpuReclaim]:
+    return [
+        engine_pb2.GpuReclaim(
+            gpu=f"gpus/{item.uuid}", used_bytes_before=item.used_bytes_before, used_bytes_after=item.used_bytes_after
+        )
+        for item in values
+    ]

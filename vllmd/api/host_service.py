@@ -1,0 +1,104 @@
+"""`HostService`: the host, its GPUs and the engines on them, for operators."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import psutil
+
+from vllmd.api import convert
+from vllmd.api.status import raising, streaming
+from vllmd.engines import logs
+from vllmd.engines.state import State
+from vllmd.errors import InvalidRequest
+from vllmd.gpu.monitor import GpuMonitor
+from vllmd.scheduler.scheduler import Scheduler
+from vllmd.v1 import host_service_pb2 as pb
+from vllmd.v1.host_service_pb2_grpc import HostServiceServicer
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_DEFAULT_LINES = 100
+_MOST_LINES = 10_000
+_FOLLOW_SECONDS = 0.25
+_LINES_A_MESSAGE = 500
+
+
+class HostService(HostServiceServicer):
+    """Serves operators."""
+
+    def __init__(
+        self, scheduler: Scheduler, monitor: GpuMonitor, *, version: str, containment: str, engine_python: str
+    ) -> None:
+        self._scheduler = scheduler
+        self._monitor = monitor
+        self._version = version
+        self._containment = containment
+        self._engine_python = engine_python
+        self._started = time.time()
+
+    @raising
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+        """Look at everything at once."""
+        inventory = await self._monitor.snapshot()
+        memory = psutil.virtual_memory()
+        owners = self._scheduler.owners()
+        counts = self._scheduler.leases
+        now = time.time()
+        return pb.GetStatusResponse(
+            host=pb.Host(
+                hostname=socket.gethostname(),
+                version=self._version,
+                pid=os.getpid(),
+                start_time=convert.timestamp(self._started),
+                draining=self._scheduler.draining,
+                containment=self._containment,
+                gpu_error=inventory.error,
+                driver_version=inventory.driver_version,
+                memory_total_bytes=memory.total,
+                memory_available_bytes=memory.available,
+                engine_python=self._engine_python,
+            ),
+            gpus=[convert.gpu(gpu, owners) for gpu in inventory.gpus],
+            engines=[
+                convert.engine(entry, counts.count(entry.supervisor.id), now)
+                for entry in self._scheduler.engines.entries()
+                if entry.supervisor.state is not State.STOPPED
+            ],
+        )
+
+    @raising
+    async def StopEngine(self, request: pb.StopEngineRequest, context: Context) -> pb.StopEngineResponse:
+        """End an engine whoever uses it."""
+        engine_id = convert.id_of(request.name, "engines")
+        entry = await self._scheduler.stop(engine_id, request.force, "an operator stopped it")
+        count = self._scheduler.leases.count(engine_id)
+        return pb.StopEngineResponse(engine=convert.engine(entry, count, time.time()))
+
+    @streaming
+    async def TailLogs(self, request: pb.TailLogsRequest, context: Context) -> AsyncIterator[pb.TailLogsResponse]:
+        """Send the last lines, then new ones until the engine has ended."""
+        count = request.lines if request.HasField("lines") else _DEFAULT_LINES
+        if not 0 <= count <= _MOST_LINES:
+            raise InvalidRequest("INVALID_FIELD", f"lines is 0 to {_MOST_LINES}.", field="lines")
+        supervisor = self._scheduler.engines.get(convert.id_of(request.name, "engines")).supervisor
+        while request.follow and supervisor.log is None and not supervisor.state.ended:
+            await supervisor.changes.wait(_FOLLOW_SECONDS)  # it waits for its GPUs and has no log yet
+        path = supervisor.log
+        if path is None:
+            reader, lines = None, supervisor.last_lines[-count:] if count else []
+        else:
+            end = logs.end_offset(path)
+            reader, lines = logs.Reader(path, end), logs.tail(path, count, end)
+        for start in range(0, len(lines), _LINES_A_MESSAGE):
+            yield pb.TailLogsResponse(lines=lines[start : start + _LINES_A_MESSAGE])
+        while request.follow and reader is not None and not supervisor.state.ended:
+            await supervisor.changes.wait(_FOLLOW_SECONDS)
+            new = reader.lines()
+            if new:
+                yield pb.TailLogsResponse(lines=new)
