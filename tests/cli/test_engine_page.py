@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from tests.cli.conftest import Run
+from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.samples import failed, ready
+
+
+def test_arguments_have_source_and_reason(daemon: FakeDaemon, run: Run) -> None:
+    """Who decided each argument, and why, is shown; whole numbers have no point."""
+    daemon.engines = [ready()]
+
+    lines = [" ".join(line.split()) for line in run("engines", "engines/qwen3-8b-3f2a").stdout.splitlines()]
+
+    assert "max_model_len 8192 client set by the client" in lines
+    assert "gpu_memory_utilization 0.87 auto what is free on the GPU, less 1 GiB" in lines
+    assert "vLLM 0.25.1, bfloat16, up to 8192 tokens, KV cache of 131072 tokens" in lines
+    assert any(line.endswith("READY vLLM reported ready") for line in lines)
+
+
+def test_failure_has_its_log_and_reclaim(daemon: FakeDaemon, run: Run) -> None:
+    """A failed engine shows why, the end of its log without escape sequences, and what came back."""
+    daemon.engines = [failed()]
+
+    out = run("engines", "mistral-7b-77aa").stdout
+
+    assert "ENGINE_DIED: VLLM::EngineCore (pid 4802) was killed by signal 9" in out
+    assert "  │ ERROR 11-23 10:00:02 core.py:99 died\n" in out
+    assert "yes: no process is left" in out

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.cli.conftest import Run, Spawn
+from tests.fakes.fake_daemon import FakeDaemon, Refusal
+from vllmd.cli.failures import how_to_start
+
+
+def test_no_daemon_says_what_to_do(daemon: FakeDaemon, run: Run) -> None:
+    """Without a daemon, stderr names the socket that was tried and how to start one."""
+    daemon.close()
+
+    result = run("status")
+
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert daemon.target in result.stderr
+    assert "Start one in another terminal:   vllmd\n" in result.stderr
+    assert "--address" in result.stderr
+
+
+def test_start_as_a_service_where_the_unit_is_installed() -> None:
+    """systemctl is mentioned only where it would work."""
+    assert not any("systemctl" in line for line in how_to_start(is_root=True, unit_installed=False))
+    assert how_to_start(is_root=True, unit_installed=True)[1].endswith(" systemctl start vllmd")
+    assert how_to_start(is_root=False, unit_installed=True)[1].endswith(" sudo systemctl start vllmd")
+
+
+def test_refusal_is_a_sentence_with_a_way_out(daemon: FakeDaemon, run: Run) -> None:
+    """Message, reason, refused fields, when to try again and the next command, and no traceback."""
+    daemon.load = [
+        Refusal(
+            "GPU_MEMORY_EXHAUSTED",
+            "m needs 17.2 GiB and 9.4 GiB is free.",
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            retry_seconds=5,
+            violations=[("model", "is large")],
+        )
+    ]
+
+    result = run("load", "m")
+
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Error: M needs 17.2 GiB and 9.4 GiB is free. (GPU_MEMORY_EXHAUSTED)",
+        "  model: is large",
+        "Try again in 5s.",
+        "Try: vllmd-cli status   (shows who holds the memory)",
+    ]
+
+
+def test_failed_load_shows_the_end_of_the_log(daemon: FakeDaemon, run: Run) -> None:
+    """The last lines of the log come with a failed load, and the command that shows more."""
+    lines = [f"line {number}" for number in range(30)]
+    daemon.load = [Refusal("ENGINE_DIED", "it died", metadata={"engine": "engines/e-1"}, log_lines=lines)]
+
+    result = run("load", "m")
+
+    assert "  │ line 29\n" in result.stderr
+    assert "line 14" not in result.stderr
+    assert result.stderr.endswith("Try: vllmd-cli logs e-1 -n 200\n")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["load"], ["load", "m", "--ttl", "x"], ["logs", "e", "-n", "-1"]])
+def test_misuse(run: Run, arguments: list[str]) -> None:
+    """What can't be a command line ends with status 2."""
+    assert run(*arguments).exit_code == 2
+
+
+def test_exit_codes_of_the_process(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """The codes reach the shell."""
+    daemon.stop = Refusal("INTERNAL", "no")
+
+    assert spawn("status").wait(20) == 0
+    assert spawn("stop", "e").wait(20) == 1
+    assert spawn("stop").wait(20) == 2
+    assert spawn("--address", "/nowhere.sock", "status").wait(20) == 3
+
+
+def test_the_socket_that_was_tried_is_named(tmp_path: Path) -> None:
+    """Without any hint it is where this user's daemon would be."""
+    environ = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "vllmd.cli", "version"]
+
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20, check=True)
+
+    assert f"unix:{tmp_path}/vllmd/vllmd.sock" in done.stdout.replace("\n", "")

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from vllmd.cli.progress import describe, percent
+from vllmd.v1.engine_pb2 import LoadProgress
+
+
+def test_words_of_the_daemon_come_first() -> None:
+    """The daemon's own message says more than the phase; without one, the phase stands in."""
+    assert describe(LoadProgress(phase=LoadProgress.PHASE_COMPILING, message="compiling 3/9")) == "compiling 3/9"
+    assert describe(LoadProgress(phase=LoadProgress.PHASE_COMPILING)) == "compiling"
+
+
+def test_percent_only_where_known() -> None:
+    """No share is invented where vLLM does not say, none at all is one, and it is one of the weights alone."""
+    weights, graphs = LoadProgress.PHASE_LOADING_WEIGHTS, LoadProgress.PHASE_CAPTURING_GRAPHS
+
+    assert percent(LoadProgress(phase=weights)) == ""
+    assert percent(LoadProgress(phase=weights, weights_fraction=0.0)) == "0%"
+    assert percent(LoadProgress(phase=weights, weights_fraction=0.426)) == "43%"
+    assert percent(LoadProgress(phase=graphs, weights_fraction=1.0)) == ""

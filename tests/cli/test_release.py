@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+
+from tests.cli.conftest import Run
+from tests.fakes.fake_daemon import FakeDaemon, not_found
+from tests.fakes.samples import ready, stopped
+from vllmd.v1 import engine_service_pb2 as pb
+
+
+def test_last_lease_shows_the_proof(daemon: FakeDaemon, run: Run) -> None:
+    """When the engine stops with its last lease, what it gave back is shown."""
+    daemon.release = pb.ReleaseResponse(engine=stopped())
+
+    result = run("release", "5d41")
+
+    assert result.exit_code == 0
+    assert daemon.requests == [pb.ReleaseRequest(lease="leases/5d41")]
+    assert "qwen3-8b-3f2a is stopped." in result.stdout
+
+
+def test_engine_with_other_leases_stays(daemon: FakeDaemon, run: Run) -> None:
+    """When others use the engine, that is said."""
+    daemon.release = pb.ReleaseResponse(engine=ready())
+
+    result = run("release", "leases/5d41")
+
+    assert result.exit_code == 0
+    assert result.stdout == "Released. qwen3-8b-3f2a stays READY with 2 other leases.\n"
+
+
+def test_missing_proof_is_a_failure(daemon: FakeDaemon, run: Run) -> None:
+    """An engine that is not proven to be gone makes the command fail."""
+    daemon.release = pb.ReleaseResponse(engine=stopped(verified=False))
+
+    assert run("release", "5d41").exit_code == 1
+
+
+def test_unknown_lease(daemon: FakeDaemon, run: Run) -> None:
+    """A lease that has ended is explained."""
+    daemon.release = not_found("lease", "leases/5d41")
+
+    result = run("release", "5d41")
+
+    assert result.exit_code == 1
+    assert "a lease ends when it is not used for its time" in result.stderr
+
+
+def test_json(daemon: FakeDaemon, run: Run) -> None:
+    """Programs get the engine as the proto has it."""
+    daemon.release = pb.ReleaseResponse(engine=stopped())
+
+    assert json.loads(run("release", "5d41", "-o", "json").stdout)["engine"]["reclaim"]["verified"] is True

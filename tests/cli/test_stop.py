@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+
+from tests.cli.conftest import Run
+from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.samples import stopped
+from vllmd.v1.host_service_pb2 import StopEngineRequest, StopEngineResponse
+
+
+def test_prints_what_was_given_back(daemon: FakeDaemon, run: Run) -> None:
+    """Processes, memory before and after, seconds and the verdict are shown."""
+    daemon.stop = StopEngineResponse(engine=stopped())
+
+    result = run("stop", "qwen3-8b-3f2a")
+
+    assert result.exit_code == 0
+    assert [" ".join(line.split()) for line in result.stdout.splitlines()] == [
+        "qwen3-8b-3f2a is stopped.",
+        "processes 3 ended in 1.2s, 1 of them killed",
+        "GPU-8f2c1a3b 63.0 GiB → 0.5 GiB in use, back after 310ms",
+        "removed 1 leftover file",
+        "verified yes: no process is left and NVML shows the memory back",
+    ]
+
+
+def test_unverified_end_fails(daemon: FakeDaemon, run: Run) -> None:
+    """What is not proven to be gone is said loudly, and the exit code is 1."""
+    daemon.stop = StopEngineResponse(engine=stopped(verified=False))
+
+    result = run("stop", "qwen3-8b-3f2a")
+
+    assert result.exit_code == 1
+    assert "qwen3-8b-3f2a is NOT proven to be gone." in result.stdout
+    assert "GPU memory did not come back" in result.stdout
+
+
+def test_force_and_full_name(daemon: FakeDaemon, run: Run) -> None:
+    """The full name works as well, and --force is passed on."""
+    daemon.stop = StopEngineResponse(engine=stopped())
+
+    run("stop", "engines/a-1", "--force")
+
+    assert daemon.requests == [StopEngineRequest(name="engines/a-1", force=True)]
+
+
+def test_json_fails_as_well(daemon: FakeDaemon, run: Run) -> None:
+    """The exit code does not depend on the form of the output."""
+    daemon.stop = StopEngineResponse(engine=stopped(verified=False))
+
+    result = run("stop", "a-1", "-o", "json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["engine"]["state"] == "STATE_FAILED"

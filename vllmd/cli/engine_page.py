@@ -1,0 +1,118 @@
+"""Everything about one engine, for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vllmd.cli import human, terminal
+from vllmd.cli.engine_table import state_text
+from vllmd.cli.failures import print_log_lines
+from vllmd.cli.reclaim import print_reclaim
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Value
+    from google.protobuf.timestamp_pb2 import Timestamp
+    from rich.console import Console
+    from rich.text import Text
+
+    from vllmd.v1.engine_pb2 import Engine
+
+
+def print_engine(console: Console, engine: Engine) -> None:
+    """Print facts, then arguments, transitions, failure and reclaim as far as there are any."""
+    from rich.text import Text
+
+    console.print(Text.assemble((human.short(engine.name), "bold"), "  ", state_text(engine)))
+    facts = terminal.table("", "")
+    facts.show_header = False
+    for label, fact in _facts(engine):
+        facts.add_row(Text(label, "bold"), fact)
+    console.print(facts)
+    if engine.effective_args:
+        _print_arguments(console, engine)
+    if engine.transitions:
+        _print_transitions(console, engine)
+    if engine.HasField("failure"):
+        _heading(console, "FAILURE")
+        failure = engine.failure
+        console.print(Text.assemble((failure.reason, "red"), f": {terminal.printable(failure.message)}"))
+        print_log_lines(console, failure.log_lines)
+    if engine.HasField("reclaim"):
+        _heading(console, "RECLAIM")
+        print_reclaim(console, engine.reclaim)
+
+
+def _facts(engine: Engine) -> Iterator[tuple[str, str | Text]]:
+    revision = f" at {engine.revision}" if engine.revision else ""
+    yield "model", f"{engine.model}{revision}"
+    if engine.HasField("report"):
+        yield "vLLM", _report(engine)
+    if engine.pid:
+        yield "pid", str(engine.pid)
+    if engine.gpus:
+        yield "GPUs", ", ".join(human.short(gpu) for gpu in engine.gpus)
+    elif engine.HasField("report"):
+        yield "GPUs", "none, runs on the CPU"
+    yield "use", _use(engine)
+    if engine.HasField("create_time"):
+        yield "created", _local_time(engine.create_time)
+    if engine.HasField("ready_time"):
+        took = human.duration(engine.report.load_duration.ToTimedelta().total_seconds())
+        after = f", loaded in {took}" if engine.HasField("report") else ""
+        yield "ready", f"{_local_time(engine.ready_time)}{after}"
+
+
+def _report(engine: Engine) -> str:
+    report = engine.report
+    facts = [report.vllm_version, report.dtype, f"up to {report.max_model_len} tokens"]
+    if report.HasField("kv_cache_tokens"):
+        facts.append(f"KV cache of {report.kv_cache_tokens} tokens")
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _use(engine: Engine) -> str:
+    leases = human.count(engine.lease_count, "lease")
+    tokens = human.count(engine.generated_token_count, "token")
+    return f"{leases}, {engine.running_count} running, {tokens} so far, {engine.tokens_per_second:.0f} tok/s"
+
+
+def _print_arguments(console: Console, engine: Engine) -> None:
+    _heading(console, "ARGUMENTS")
+    table = terminal.table("NAME", "VALUE", "SET BY", "WHY")
+    for argument in engine.effective_args:
+        table.add_row(argument.name, _value(argument.value), human.source(argument.source), argument.reason)
+    console.print(table)
+
+
+def _print_transitions(console: Console, engine: Engine) -> None:
+    _heading(console, "HISTORY")
+    table = terminal.table("TIME", "STATE", "WHY")
+    for transition in engine.transitions:
+        table.add_row(_local_time(transition.time), human.state(transition.new_state), transition.reason)
+    console.print(table)
+
+
+def _heading(console: Console, text: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(f"\n{text}", "bold cyan"))
+
+
+def _value(value: Value) -> str:
+    """Write a value as `--set` reads it; protobuf has only doubles, and most of vLLM's numbers are whole."""
+    from google.protobuf.json_format import MessageToDict
+
+    plain = MessageToDict(value)
+    if isinstance(plain, str):
+        return plain
+    if isinstance(plain, float) and plain.is_integer():
+        return str(int(plain))
+    return json.dumps(plain)
+
+
+def _local_time(time: Timestamp) -> str:
+    from datetime import UTC
+
+    return time.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,103 @@
+"""Engines as a table."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from vllmd.cli import human, terminal
+from vllmd.cli.progress import describe, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from vllmd.v1.engine_pb2 import Engine
+
+_NUMBERS = (">UP", ">LEASES", ">RUN", ">TOK/S")
+
+_STYLES = {
+    "PENDING": "yellow",
+    "STARTING": "yellow",
+    "READY": "green",
+    "STOPPING": "magenta",
+    "RECLAIMING": "magenta",
+    "STOPPED": "dim",
+    "FAILED": "bold red",
+}
+
+
+def print_engines(console: Console, engines: Sequence[Engine]) -> None:
+    """Print the engines, and below what the table has no room for."""
+    from rich.text import Text
+
+    if console.width >= terminal.WIDE:
+        _print_wide(console, engines)
+    else:
+        _print_narrow(console, engines)
+    for engine in engines:
+        if engine.HasField("failure"):
+            message = terminal.printable(engine.failure.message)
+            console.print(Text.assemble("\n", (human.short(engine.name), "bold"), f": {message}"))
+            console.print(Text(f"More: vllmd-cli engines {human.short(engine.name)}", "dim"))
+
+
+def state_text(engine: Engine, separator: str = " ") -> Text:
+    """Say the state; of a start how far it is, of a failure the reason."""
+    from rich.text import Text
+
+    name = human.state(engine.state)
+    text = Text.assemble((name, _STYLES.get(name, "")))
+    if engine.HasField("failure"):
+        text.append(f"{separator}{engine.failure.reason}", "red")
+    elif engine.HasField("progress"):
+        words = f"{describe(engine.progress)} {percent(engine.progress)}".rstrip()
+        text.append(f"{separator}{terminal.printable(words)}")
+    return text
+
+
+def _print_wide(console: Console, engines: Sequence[Engine]) -> None:
+    from rich.text import Text
+
+    table = terminal.table("ENGINE", "STATE", "MODEL", *_NUMBERS)
+    table.columns[0].no_wrap = True  # a name is there to be copied
+    for engine in engines:
+        table.add_row(
+            human.short(engine.name), state_text(engine), Text(terminal.printable(engine.model)), *_numbers(engine)
+        )
+    console.print(table)
+
+
+def _print_narrow(console: Console, engines: Sequence[Engine]) -> None:
+    """Two lines an engine: the model below the name, the details below the state."""
+    from rich.text import Text
+
+    table = terminal.table("ENGINE", "STATE", *_NUMBERS)
+    table.columns[0].no_wrap = True
+    table.columns[0].max_width = max(28, *(len(human.short(engine.name)) for engine in engines))
+    for engine in engines:
+        names = Text.assemble(human.short(engine.name), "\n", (terminal.printable(engine.model), "dim"))
+        names.no_wrap, names.overflow = True, "ellipsis"
+        table.add_row(names, state_text(engine, "\n"), *_numbers(engine))
+    console.print(table)
+
+
+def _numbers(engine: Engine) -> tuple[str, str, str, str]:
+    running = engine.HasField("ready_time") and not engine.HasField("reclaim")
+    return (
+        _uptime(engine),
+        str(engine.lease_count),
+        str(engine.running_count) if running else "-",
+        f"{engine.tokens_per_second:.0f}" if running else "-",
+    )
+
+
+def _uptime(engine: Engine) -> str:
+    """How long it has been ready; of a start, how long it has taken so far."""
+    if engine.HasField("reclaim"):
+        return "-"
+    if engine.HasField("ready_time"):
+        return human.duration(max(0, int(time.time() - engine.ready_time.seconds)))
+    return human.duration(int(engine.progress.elapsed.ToTimedelta().total_seconds()))

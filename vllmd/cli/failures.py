@@ -1,0 +1,112 @@
+"""Failures as sentences with a way out, and as exit codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vllmd.cli import human, terminal
+
+if TYPE_CHECKING:
+    from vllmd.client import VllmdError
+
+FAILED = 1
+UNREACHABLE = 3
+# As a shell reports a death by SIGINT and by SIGPIPE, which these are in all but name.
+INTERRUPTED = 130
+READER_GONE = 141
+
+_UNIT_FILES = ("/etc/systemd/system/vllmd.service", "/lib/systemd/system/vllmd.service")
+_SHOWN_LOG_LINES = 15
+
+_NEXT = {
+    "ENGINE_NOT_FOUND": "vllmd-cli engines",
+    "LEASE_NOT_FOUND": "vllmd-cli load MODEL   (a lease ends when it is not used for its time)",
+    "GPU_MEMORY_EXHAUSTED": "vllmd-cli status   (shows who holds the memory)",
+    "MODEL_TOO_LARGE": "vllmd-cli status   (shows the memory of each GPU)",
+}
+
+
+class Commands(TyperGroup):
+    """Commands whose expected failures end in a message and an exit code instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            terminal.mute_stdout()
+            raise typer.Exit(READER_GONE) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            from vllmd.client import VllmdError
+
+            if not isinstance(error, VllmdError):
+                raise
+            report(error)
+            raise typer.Exit(exit_code(error)) from None
+
+
+def exit_code(error: VllmdError) -> int:
+    """Tell a daemon that is not there, or does not answer, from one that refused or failed."""
+    from vllmd.client import DaemonUnreachable
+
+    # The commands set deadlines only on questions that a daemon in order answers at once.
+    unreachable = isinstance(error, DaemonUnreachable) or error.code.name == "DEADLINE_EXCEEDED"
+    return UNREACHABLE if unreachable else FAILED
+
+
+def report(error: VllmdError) -> None:
+    """Print a failure on stderr."""
+    from rich.text import Text
+
+    console = terminal.stderr()
+    message = error.message[:1].upper() + error.message[1:]
+    console.print(Text.assemble(("Error: ", "bold red"), terminal.printable(message), (f" ({error.reason})", "dim")))
+    for field, description in error.violations:
+        console.print(Text.assemble("  ", (field, "bold"), f": {description}"))
+    print_log_lines(console, error.log_lines)
+    for line in _ways_out(error):
+        console.print(line, soft_wrap=True)
+
+
+def print_log_lines(console: Any, lines: Sequence[str]) -> None:
+    """Print the end of an engine's log, set off from our own words."""
+    from rich.text import Text
+
+    if lines:
+        console.print(Text("The end of its log:", "dim"))
+    for line in lines[-_SHOWN_LOG_LINES:]:
+        console.print(Text.assemble(("  │ ", "dim"), terminal.printable(line)))
+
+
+def how_to_start(*, is_root: bool, unit_installed: bool) -> list[str]:
+    """Say how a daemon is started on this host."""
+    lines = ["Start one in another terminal:   vllmd"]
+    if unit_installed:
+        lines.append(f"Or as a service:                 {'' if is_root else 'sudo '}systemctl start vllmd")
+    lines.append("Or say where one listens:        vllmd-cli --address PATH status")
+    return lines
+
+
+def _ways_out(error: VllmdError) -> list[str]:
+    from vllmd.client import DaemonUnreachable
+
+    if isinstance(error, DaemonUnreachable):
+        unit_installed = any(os.path.exists(path) for path in _UNIT_FILES)
+        return how_to_start(is_root=os.geteuid() == 0, unit_installed=unit_installed)
+    lines = []
+    if error.retry_after is not None:
+        lines.append(f"Try again in {human.duration(error.retry_after)}.")
+    if command := _NEXT.get(error.reason):
+        lines.append(f"Try: {command}")
+    elif error.log_lines and (engine := error.metadata.get("engine")):
+        lines.append(f"Try: vllmd-cli logs {human.short(engine)} -n 200")
+    return lines

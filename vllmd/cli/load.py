@@ -1,0 +1,163 @@
+"""The `load` command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vllmd.cli import human, terminal
+from vllmd.cli.failures import FAILED, INTERRUPTED
+from vllmd.cli.progress import showing_progress
+from vllmd.cli.release import print_released, unproven
+from vllmd.cli.session import Format, Output, connect
+from vllmd.cli.settings import parse_settings
+
+if TYPE_CHECKING:
+    from vllmd.client import Client, LoadedModel
+    from vllmd.v1.engine_pb2 import LoadProgress
+
+
+def load(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A Hugging Face id, or a directory on the daemon's host.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One of vLLM's engine arguments; the value is JSON if it parses, else text. May be repeated.",
+        ),
+    ] = None,
+    revision: Annotated[str, typer.Option(metavar="REV", help="A branch, tag or commit of the model.")] = "",
+    auto_config: Annotated[
+        bool, typer.Option("--auto-config/--no-auto-config", help="Let the daemon choose what you don't set.")
+    ] = True,
+    ttl: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long the lease lasts when it is not used, such as 90s, 10m or 1h30m. Default: 5m.",
+            show_default=False,
+        ),
+    ] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Keep the model until Ctrl-C, then release it.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """Load a model, or share the engine that has it, and print the lease that keeps it loaded.
+
+    Ctrl-C while it loads cancels the load.
+
+    Examples:
+      vllmd-cli load Qwen/Qwen3-8B
+      vllmd-cli load Qwen/Qwen3-8B --set max_model_len=8192 --ttl 1h
+      vllmd-cli load /models/my-model --no-auto-config --hold
+      vllmd-cli load Qwen/Qwen3-8B -o json | tail -n 1 | jq -r .loaded.lease.name
+    """
+    wishes = {
+        "revision": revision,
+        "engine_args": parse_settings(settings or [], "--set"),
+        "auto_config": auto_config,
+        "lease_ttl": _seconds(ttl),
+        "hold": hold,
+    }
+    with connect(context) as client:
+        loaded = _load(client, model, wishes, output)
+        if hold:
+            _hold(loaded, output)
+        else:
+            _print_result(loaded, output, hold=False)
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return human.parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--ttl") from None
+
+
+def _load(client: Client, model: str, wishes: dict[str, Any], output: Format) -> LoadedModel:
+    try:
+        if output is Format.JSON:
+            return client.load(model, on_progress=_print_json_progress, **wishes)
+        with showing_progress(model) as show:
+            return client.load(model, on_progress=show, **wishes)
+    except KeyboardInterrupt:
+        terminal.stderr().print("Cancelled.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _hold(loaded: LoadedModel, output: Format) -> None:
+    from vllmd.v1.engine_service_pb2 import ReleaseResponse
+
+    try:
+        _print_result(loaded, output, hold=True)
+        loaded.wait()
+    except KeyboardInterrupt:
+        terminal.stderr().print("Releasing …")
+        engine = loaded.release()
+        if output is Format.JSON:
+            terminal.json_line(ReleaseResponse(engine=engine))
+        else:
+            print_released(engine)
+        if unproven(engine):
+            raise typer.Exit(FAILED) from None
+    else:
+        terminal.stderr().print("The lease was ended from elsewhere.")
+
+
+def _print_result(loaded: LoadedModel, output: Format, *, hold: bool) -> None:
+    if output is Format.JSON:
+        _print_json(loaded)
+    else:
+        _print_loaded(loaded, hold=hold)
+
+
+def _print_loaded(loaded: LoadedModel, *, hold: bool) -> None:
+    from rich.text import Text
+
+    console = terminal.stdout()
+    engine, lease = loaded.engine, loaded.lease
+    console.print(Text.assemble((engine.model, "bold"), f" {_how(loaded)}."))
+    table = terminal.table("", "")
+    table.show_header = False
+    table.add_row(Text("engine", "bold"), human.short(engine.name))
+    table.add_row(Text("lease", "bold"), lease.name)
+    table.add_row(Text("lasts", "bold"), _lasting(loaded, hold=hold))
+    console.print(table)
+    console.print("Next:")
+    terminal.print_command(console, f'vllmd-cli generate {lease.name} "Once upon a time"')
+    if not hold:
+        terminal.print_command(console, f"vllmd-cli release {lease.name}")
+
+
+def _how(loaded: LoadedModel) -> str:
+    if loaded.reused:
+        return "was loaded already"
+    seconds = loaded.engine.report.load_duration.ToTimedelta().total_seconds()
+    return f"is loaded after {human.duration(seconds)}" if seconds else "is loaded"
+
+
+def _lasting(loaded: LoadedModel, *, hold: bool) -> str:
+    if hold:
+        return "until Ctrl-C"
+    ttl = human.duration(loaded.lease.ttl.ToTimedelta().total_seconds())
+    return f"{ttl} after its last use"
+
+
+def _print_json_progress(progress: LoadProgress) -> None:
+    from vllmd.v1.engine_service_pb2 import LoadModelResponse
+
+    terminal.json_line(LoadModelResponse(progress=progress))
+
+
+def _print_json(loaded: LoadedModel) -> None:
+    from vllmd.v1.engine_service_pb2 import LoadedModel as Message
+    from vllmd.v1.engine_service_pb2 import LoadModelResponse
+
+    message = Message(lease=loaded.lease, engine=loaded.engine, reused=loaded.reused)
+    terminal.json_line(LoadModelResponse(loaded=message))

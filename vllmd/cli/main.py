@@ -1,0 +1,57 @@
+"""The `vllmd-cli` command: its global options and its commands."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from vllmd.cli.engines import engines
+from vllmd.cli.failures import Commands
+from vllmd.cli.generate import generate
+from vllmd.cli.load import load
+from vllmd.cli.logs import logs
+from vllmd.cli.release import release
+from vllmd.cli.session import Session
+from vllmd.cli.status import status
+from vllmd.cli.stop import stop
+from vllmd.cli.version import version
+
+app = typer.Typer(
+    name="vllmd-cli",
+    cls=Commands,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit status: 0 done, 1 failed, 2 misuse, 3 daemon unreachable, 130 ended by Ctrl-C.",
+)
+
+for command in (status, load, generate, release, stop, engines, logs, version):
+    app.command()(command)
+
+
+@app.callback()
+def vllmd_cli(
+    context: typer.Context,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VLLMD_ADDRESS",
+            metavar="ADDRESS",
+            help="Where the daemon listens: a socket's path, `unix:PATH` or `HOST:PORT`. Default: your own daemon's "
+            "socket in `$XDG_RUNTIME_DIR/vllmd/` if there is one, else `/run/vllmd/vllmd.sock`.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Load models into vLLM engines on this host, generate with them, and see what they hold."""
+    context.obj = Session(address)
+
+
+def main() -> None:
+    """Run the command line."""
+    # gRPC's own log lines would land between ours; what they say is in the errors as well.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    app(prog_name="vllmd-cli")

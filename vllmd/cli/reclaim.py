@@ -1,0 +1,61 @@
+"""What the end of an engine gave back, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vllmd.cli import human, terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from vllmd.v1.engine_pb2 import Engine, ReclaimReport
+
+
+def print_reclaim(console: Console, report: ReclaimReport) -> None:
+    """Print processes, memory before and after, the seconds it took, and whether this is proven."""
+    from rich.text import Text
+
+    table = terminal.table("", "")
+    table.show_header = False
+    for label, text in _rows(report):
+        table.add_row(Text(label, "bold"), text)
+    console.print(table)
+
+
+def print_end(console: Console, engine: Engine) -> None:
+    """Print that an engine has ended, or that it is not proven, and what was given back."""
+    from rich.text import Text
+
+    verdict = "is stopped" if engine.reclaim.verified else "is NOT proven to be gone"
+    style = "" if engine.reclaim.verified else "bold red"
+    console.print(Text(f"{human.short(engine.name)} {verdict}.", style))
+    print_reclaim(console, engine.reclaim)
+
+
+def _rows(report: ReclaimReport) -> Iterator[tuple[str, Text]]:
+    from rich.text import Text
+
+    killed = f", {report.killed_count} of them killed" if report.killed_count else ""
+    took = human.duration(report.exit_duration.ToTimedelta().total_seconds())
+    yield "processes", Text(f"{len(report.pids)} ended in {took}{killed}")
+    took = human.duration(report.memory_duration.ToTimedelta().total_seconds())
+    waited = f"back after {took}" if report.verified else f"waited {took}"
+    for gpu in report.gpus:
+        change = f"{human.gib(gpu.used_bytes_before)} → {human.gib(gpu.used_bytes_after)} in use"
+        yield _short_gpu(gpu.gpu), Text(f"{change}, {waited}")
+    if report.removed_paths:
+        yield "removed", Text(human.count(len(report.removed_paths), "leftover file"))
+    yield (
+        "verified",
+        Text("yes" if report.verified else "NO", "green" if report.verified else "bold red").append(
+            f": {report.summary}" if report.summary else "", "default"
+        ),
+    )
+
+
+def _short_gpu(name: str) -> str:
+    """`gpus/GPU-8f2c1a3b-…` is `GPU-8f2c1a3b`, which is enough to tell the GPUs of a host apart."""
+    return "-".join(human.short(name).split("-")[:2])

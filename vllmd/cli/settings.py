@@ -1,0 +1,36 @@
+"""`key=value` on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+
+def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
+    """Read `key=value` items; a value is JSON if it parses, else a string."""
+    settings: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        # vLLM's own command line writes max-model-len for what its Python writes max_model_len.
+        key = key.strip().removeprefix("--").replace("-", "_")
+        if not equals or not key:
+            raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint=option)
+        if key in settings:
+            raise typer.BadParameter(f"{key} is set twice", param_hint=option)
+        settings[key] = _value(text)
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return text
+
+
+def _refuse(constant: str) -> None:
+    # Python reads NaN and Infinity, which JSON has not.
+    raise ValueError(constant)

@@ -1,0 +1,42 @@
+"""The `stop` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vllmd.cli import terminal
+from vllmd.cli.completion import engine_names
+from vllmd.cli.failures import FAILED
+from vllmd.cli.reclaim import print_end
+from vllmd.cli.session import Format, Output, connect
+
+
+def stop(
+    context: typer.Context,
+    engine: Annotated[
+        str,
+        typer.Argument(metavar="ENGINE", help="An engine's name, as `status` shows it.", autocompletion=engine_names),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Kill it at once, without the grace period.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """Stop an engine whatever leases it has, and show what it gave back.
+
+    Returns when its processes are gone and its GPU memory is free. Exit status 1 if that is not proven.
+
+    Examples:
+      vllmd-cli stop qwen3-8b-3f2a
+      vllmd-cli stop qwen3-8b-3f2a --force
+    """
+    with connect(context) as client:
+        stopped = client.stop(engine, force=force)
+    if output is Format.JSON:
+        from vllmd.v1.host_service_pb2 import StopEngineResponse
+
+        terminal.json_document(StopEngineResponse(engine=stopped))
+    else:
+        print_end(terminal.stdout(), stopped)
+    if not stopped.reclaim.verified:
+        raise typer.Exit(FAILED)

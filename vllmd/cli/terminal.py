@@ -1,0 +1,92 @@
+"""Writing to stdout and stderr: text for people, JSON for programs, and what a pipe's reader may do to us."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console
+    from rich.table import Table
+
+WIDE = 100
+"""From this many columns on, tables have all that they can show on one line."""
+
+# Escape sequences first, so that no letters of theirs stay; then what moves the cursor or rings.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def stdout() -> Console:
+    """Console for results."""
+    return _console(sys.stdout, stderr=False)
+
+
+def stderr() -> Console:
+    """Console for progress, summaries and errors."""
+    return _console(sys.stderr, stderr=True)
+
+
+def json_line(message: Message) -> None:
+    """Print a message as one line of JSON with the proto's field names."""
+    from google.protobuf.json_format import MessageToDict
+
+    print(json.dumps(MessageToDict(message, preserving_proto_field_name=True), ensure_ascii=False), flush=True)
+
+
+def json_document(message: Message) -> None:
+    """Print a message as indented JSON with the proto's field names."""
+    from google.protobuf.json_format import MessageToJson
+
+    print(MessageToJson(message, preserving_proto_field_name=True, ensure_ascii=False))
+
+
+def write(text: str) -> None:
+    """Write to stdout at once; on a terminal without what could command it, since a model or a log wrote this."""
+    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """Leave out escape sequences and control characters other than tab and newline."""
+    return _CONTROL.sub("", text)
+
+
+def table(*columns: str) -> Table:
+    """Make a borderless table; a column whose heading begins with `>` is aligned to the right."""
+    from rich.table import Table
+
+    result = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        heading = column.removeprefix(">")
+        result.add_column(heading, justify="right" if column != heading else "left", overflow="fold")
+    return result
+
+
+def print_command(console: Console, command: str) -> None:
+    """Print a command to copy, which the terminal may wrap but we may not."""
+    console.print(f"  {command}", soft_wrap=True)
+
+
+def mute_stdout() -> None:
+    """Send what is still buffered for a reader that has gone to nowhere, or Python complains about it at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass  # a stdout that is no file descriptor has no reader that could go away
+
+
+def _console(stream: TextIO, *, stderr: bool) -> Console:
+    from rich.console import Console
+
+    class _Console(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            # rich would end the process with status 1; `failures` decides about that.
+            raise BrokenPipeError
+
+    # Nobody looks at a pipe's width: without this, rich cuts tables at 80 columns there.
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 1000
+    return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)

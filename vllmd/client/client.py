@@ -1,0 +1,158 @@
+"""Everything that a client of the daemon can ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import grpc
+
+from vllmd.client import requests
+from vllmd.client.connection import Connection, Stream
+from vllmd.client.errors import VllmdError
+from vllmd.client.loaded import LoadedModel
+from vllmd.client.requests import Prompt, SamplingOptions, Seconds
+from vllmd.client.target import default_target, normalize
+from vllmd.v1 import engine_pb2, host_service_pb2
+from vllmd.v1 import engine_service_pb2 as pb
+from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
+from vllmd.v1.host_service_pb2_grpc import HostServiceStub
+
+
+class Client:
+    """A connection to one daemon. Methods may be called from several threads; every failure is a `VllmdError`.
+
+    *target* is a gRPC address or a socket's path; see `default_target` for what it is if you leave it out. With
+    *connect_timeout* a call that finds no daemon waits so many seconds for one, such as during a restart.
+    """
+
+    def __init__(self, target: str | None = None, *, connect_timeout: float = 0.0) -> None:
+        self.target = normalize(target) if target else default_target()
+        self._connection = Connection(self.target, connect_timeout)
+        self._engines = EngineServiceStub(self._connection.channel)
+        self._host = HostServiceStub(self._connection.channel)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.target}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and every call on it; leases that are not held stay."""
+        self._connection.close()
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait for the daemon to answer; raises `DaemonUnreachable` if it does not in time."""
+        self._connection.wait_until_ready(timeout)
+
+    def load(
+        self,
+        model: str,
+        *,
+        revision: str = "",
+        engine_args: Mapping[str, Any] | None = None,
+        auto_config: bool = True,
+        lease_ttl: Seconds | None = None,
+        hold: bool = False,
+        on_progress: Callable[[engine_pb2.LoadProgress], None] | None = None,
+    ) -> LoadedModel:
+        """Load a model, or share the engine that has it, and return when it is ready.
+
+        With *hold* the lease lasts as long as this client. An exception out of *on_progress*, Ctrl-C included,
+        cancels the load.
+        """
+        request = requests.load_request(
+            model,
+            revision=revision,
+            engine_args=engine_args,
+            auto_config=auto_config,
+            lease_ttl=lease_ttl,
+            hold=hold,
+        )
+        stream = self._connection.stream(self._engines.LoadModel, request)
+        try:
+            loaded = _wait_for_loaded(stream, on_progress)
+            if not hold:
+                # The daemon ends the stream here; were it cancelled instead, the load could look given up.
+                for _ in stream:
+                    pass
+            return LoadedModel(self, loaded, stream)
+        except BaseException:
+            stream.close()
+            raise
+
+    def generate(
+        self,
+        source: str,
+        prompt: Prompt,
+        *,
+        template_args: Mapping[str, Any] | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Stream[pb.GenerateResponse]:
+        """Generate from text, token ids or messages; closing the stream aborts the request in the engine.
+
+        *source* is the name of a lease, which begins with `leases/`, or of an engine. *template_args* are
+        variables for the chat template.
+        """
+        request = requests.generate_request(source, prompt, options, template_args)
+        return self._connection.stream(self._engines.Generate, request)
+
+    def release(self, lease: str, *, timeout: float | None = None) -> engine_pb2.Engine:
+        """End a lease and return what became of its engine; this takes as long as the engine takes to stop."""
+        request = pb.ReleaseRequest(lease=requests.lease_name(lease))
+        return self._connection.unary(self._engines.Release, request, timeout).engine
+
+    def renew(self, lease: str, ttl: Seconds | None = None) -> engine_pb2.Lease:
+        """Extend a lease from now, by *ttl* or by the length that it has."""
+        request = pb.RenewLeaseRequest(lease=requests.lease_name(lease), ttl=requests.duration(ttl))
+        return self._connection.unary(self._engines.RenewLease, request).lease
+
+    def engines(self, *, timeout: float | None = None) -> list[engine_pb2.Engine]:
+        """List all engines, the newest first; those that ended stay listed for a while."""
+        found: list[engine_pb2.Engine] = []
+        request = pb.ListEnginesRequest()
+        while True:
+            page = self._connection.unary(self._engines.ListEngines, request, timeout)
+            found.extend(page.engines)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def engine(self, name: str, *, timeout: float | None = None) -> engine_pb2.Engine:
+        """Get one engine."""
+        request = pb.GetEngineRequest(name=requests.engine_name(name))
+        return self._connection.unary(self._engines.GetEngine, request, timeout).engine
+
+    def status(self, *, timeout: float | None = None) -> host_service_pb2.GetStatusResponse:
+        """Get the host, its GPUs and its engines at one moment."""
+        return self._connection.unary(self._host.GetStatus, host_service_pb2.GetStatusRequest(), timeout)
+
+    def stop(self, engine: str, *, force: bool = False, timeout: float | None = None) -> engine_pb2.Engine:
+        """Stop an engine whatever leases it has; `reclaim` of the result says what was given back."""
+        request = host_service_pb2.StopEngineRequest(name=requests.engine_name(engine), force=force)
+        return self._connection.unary(self._host.StopEngine, request, timeout).engine
+
+    def logs(
+        self, engine: str, *, lines: int | None = None, follow: bool = False
+    ) -> Stream[host_service_pb2.TailLogsResponse]:
+        """Read the last lines of an engine's log, and with *follow* go on until it has ended."""
+        request = host_service_pb2.TailLogsRequest(name=requests.engine_name(engine), lines=lines, follow=follow)
+        return self._connection.stream(self._host.TailLogs, request)
+
+
+def _wait_for_loaded(
+    stream: Iterator[pb.LoadModelResponse], on_progress: Callable[[engine_pb2.LoadProgress], None] | None
+) -> pb.LoadedModel:
+    for response in stream:
+        if response.HasField("loaded"):
+            return response.loaded
+        if on_progress is not None and response.HasField("progress"):
+            on_progress(response.progress)
+    raise VllmdError(grpc.StatusCode.INTERNAL, "INTERNAL", "the daemon ended the load without a result")
