@@ -1,0 +1,1 @@
+"""Benchmarks: what the daemon costs, as figures and ratios of one run on one machine."""
