@@ -1,4 +1,4 @@
-"""The bare engine, `AsyncLLM` in this process and no server around it: `bare.py MODEL TOKENS CONCURRENCY…`.
+"""The bare engine, `AsyncLLM` in this process without a server: `bare.py MODEL MAX_MODEL_LEN TOKENS CONCURRENCY…`.
 
 Run under the interpreter that has vLLM. Settings and requests are those of `tests.bench.gpu`.
 """
@@ -8,7 +8,7 @@ import sys
 import time
 
 
-async def main(model: str, tokens: int, levels: list[int]) -> None:
+async def main(model: str, max_model_len: int, tokens: int, levels: list[int]) -> None:
     """Measure each number of streams."""
     from vllm import SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -16,7 +16,7 @@ async def main(model: str, tokens: int, levels: list[int]) -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     arguments = AsyncEngineArgs(
-        model=model, load_format="dummy", gpu_memory_utilization=0.5, max_model_len=4096, max_num_seqs=1024
+        model=model, load_format="dummy", gpu_memory_utilization=0.5, max_model_len=max_model_len, max_num_seqs=1024
     )
     engine = AsyncLLM.from_engine_args(arguments)
 
@@ -40,4 +40,4 @@ async def main(model: str, tokens: int, levels: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), [int(level) for level in sys.argv[3:]]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), [int(level) for level in sys.argv[4:]]))

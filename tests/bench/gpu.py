@@ -34,10 +34,11 @@ def used_mib() -> float:
     return sum(gpu.used_bytes for gpu in Nvml().snapshot().gpus) / MIB
 
 
-def baseline(python: str, model: str, tokens: int, levels: list[int]) -> dict[int, float]:
+def baseline(python: str, model: str, max_model_len: int, tokens: int, levels: list[int]) -> dict[int, float]:
     """Measure the bare engine; tokens a second by number of streams."""
     begun = time.monotonic()
-    command = [python, str(pathlib.Path(__file__).with_name("bare.py")), model, str(tokens), *map(str, levels)]
+    program = pathlib.Path(__file__).with_name("bare.py")
+    command = [python, str(program), model, str(max_model_len), str(tokens), *map(str, levels)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     found = re.findall(r"AsyncLLM concurrency (\d+): (\d+) tok/s, TTFT median ([\d.]+) ms", done.stdout)
     for level, rate, first in found:
@@ -156,7 +157,7 @@ def main() -> None:
     arguments = parser.parse_args()
     python, model = arguments.engine_python, arguments.model
     levels, tokens = arguments.streams, arguments.tokens
-    bare = {} if arguments.no_baseline else baseline(python, model, tokens, levels)
+    bare = {} if arguments.no_baseline else baseline(python, model, arguments.max_model_len, tokens, levels)
     with home("--engine-python", python) as place:
         daemon = place.start()
         try:
