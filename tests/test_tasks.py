@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import weakref
 
 import pytest
 
-from vllmd.tasks import Signal, spawn
+from tests.fakes.processes import eventually
+from vllmd import tasks
+from vllmd.errors import Unavailable
+from vllmd.tasks import MOST_BLOCKED, Signal, in_thread, spawn
 
 
 async def test_a_task_has_its_name_and_its_result() -> None:
@@ -91,3 +95,28 @@ async def test_giving_up_leaves_nothing_behind() -> None:
     assert task.cancelled()
     assert not timed_out
     assert not signal._waiting
+
+
+async def test_what_blocks_is_done_beside_the_loop() -> None:
+    """The answer, or what was raised in place of one, comes back to who asked."""
+
+    def fail() -> None:
+        raise FileNotFoundError("no such thing")
+
+    assert await in_thread("a test", threading.current_thread, 20) is not threading.current_thread()
+    with pytest.raises(FileNotFoundError, match="no such thing"):
+        await in_thread("a test", fail, 20)
+
+
+async def test_what_hangs_is_given_up_and_can_not_pile_up() -> None:
+    """Each call that hangs keeps its place until it ends; once all are taken, nothing more is tried."""
+    end = threading.Event()
+    for _ in range(MOST_BLOCKED):
+        with pytest.raises(Unavailable, match="do not answer"):
+            await in_thread("a test", end.wait, 0.01)
+    with pytest.raises(Unavailable, match="not tried"):
+        await in_thread("a test", end.wait, 20)
+    end.set()
+
+    assert await asyncio.to_thread(eventually, lambda: tasks._places._value == MOST_BLOCKED)
+    assert await in_thread("a test", end.wait, 20)

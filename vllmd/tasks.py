@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
-from collections.abc import Coroutine
+import threading
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+from vllmd.errors import Unavailable
 
 T = TypeVar("T")  # the PEP 695 form needs Python 3.12
 
@@ -22,6 +26,47 @@ def spawn(name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     _running.add(task)
     task.add_done_callback(_ended)
     return task
+
+
+MOST_BLOCKED = 8
+"""How many calls may block at once. Those that hang keep their place, so that hanging ones can't pile up."""
+
+_places = threading.BoundedSemaphore(MOST_BLOCKED)
+
+
+async def in_thread(what: str, function: Callable[[], T], timeout: float) -> T:
+    """Run a function that may block for ever, such as one that reads a path on a file system of the network.
+
+    Each call has a thread of its own that Python does not wait for at its end, as it does for those of executors.
+
+    Args:
+        what: what it does, for the error: `reading /models/x`.
+        function: runs on the thread; what it raises is raised here.
+        timeout: seconds that it may take.
+
+    Raises:
+        Unavailable: it takes too long, or too many calls hang already.
+    """
+    if not _places.acquire(blocking=False):
+        raise Unavailable("FILES_UNAVAILABLE", f"Too many files do not answer, so {what} was not tried.", 10.0)
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def work() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
+            future.set_exception(error)
+        finally:
+            _places.release()
+
+    threading.Thread(target=work, name=what, daemon=True).start()
+    try:
+        async with asyncio.timeout(timeout):
+            return await asyncio.wrap_future(future)
+    except TimeoutError:
+        message = f"The files do not answer: {what} takes more than {timeout:g} s."
+        raise Unavailable("FILES_UNAVAILABLE", message, 10.0, seconds=timeout) from None
 
 
 def _ended(task: asyncio.Task[Any]) -> None:

@@ -49,7 +49,7 @@ def test_values_keep_their_types_through_a_struct(arguments: dict[str, Any]) -> 
     """Though a struct has only doubles, whole numbers come out as integers, at every depth."""
     struct = struct_pb2.Struct()
     struct.update(arguments)
-    found = convert.struct_values(struct)
+    found = convert.struct_values(struct, "engine_args")
 
     assert found == arguments
     assert repr(found) == repr({name: found[name] for name in found})
@@ -61,10 +61,25 @@ def test_what_is_no_exact_integer_stays_a_double(value: float) -> None:
     """A fraction, and a number too large to be exact, are what they were."""
     struct = struct_pb2.Struct()
     struct.update({"x": value})
-    found = convert.struct_values(struct)["x"]
+    found = convert.struct_values(struct, "engine_args")["x"]
 
     assert found == value
     assert type(found) is float
+
+
+def test_what_is_nested_too_deep_or_too_large_is_refused() -> None:
+    """An answer that quotes it could not be read by any client, and would be in everybody's list of engines."""
+    deep: list[Any] = [1]
+    for _ in range(10):
+        deep = [deep]
+    structs = struct_pb2.Struct(), struct_pb2.Struct()
+    structs[0].update({"limit_mm_per_prompt": deep})
+    structs[1].update({"dtype": "x" * (64 << 10)})
+
+    for struct in structs:
+        with pytest.raises(InvalidRequest) as refused:
+            convert.struct_values(struct, "engine_args")
+        assert refused.value.metadata["field"] == "engine_args"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -74,7 +89,7 @@ def test_numbers_that_json_does_not_have_are_refused(value: float) -> None:
     struct.fields["x"].number_value = value
 
     with pytest.raises(InvalidRequest) as refused:
-        convert.struct_values(struct)
+        convert.struct_values(struct, "engine_args")
     assert refused.value.reason == "INVALID_FIELD"
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -10,6 +11,8 @@ from google.protobuf import duration_pb2
 
 from tests.fakes.host import DEADLINE_SECONDS, Host, wish
 from tests.fakes.served import connected, details_of, loaded_by, reason_of, request, serving, status_of
+from vllmd.api import convert
+from vllmd.api.engine_service import EngineService
 from vllmd.engines.state import State
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1.engine_pb2 import Engine, LoadProgress
@@ -58,6 +61,21 @@ async def test_a_cancelled_load_takes_its_start_along() -> None:
 
         assert entry.supervisor.report is not None
         assert entry.supervisor.report.verified
+
+
+async def test_a_lease_that_its_client_never_got_is_none() -> None:
+    """A client that dies at the last moment, or an answer that can't be made, leaves nothing loaded for nobody."""
+    async with Host() as host:
+        call: Any = EngineService(host.scheduler).LoadModel(request(), cast("Any", None))
+        async for response in call:
+            if response.HasField("loaded"):
+                break
+        granted = host.scheduler.leases.count(convert.id_of(response.loaded.engine.name, "engines"))
+        await call.aclose()
+        entry = host.scheduler.engines.entries()[0]
+        await host.state(entry, State.STOPPED)
+
+        assert granted == 1
 
 
 async def test_a_lease_lasts_as_long_as_asked() -> None:

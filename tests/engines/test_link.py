@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.link_worker import HELLO, LinkWorker, soon, step, until
+from vllmd.engines import outbox
 from vllmd.engines.link import Link
 from vllmd.engines.streams import Stream
 from vllmd.errors import EngineFailed, InvalidRequest, Unavailable
@@ -97,6 +98,25 @@ async def test_stream_that_has_ended_is_not_aborted(worker: LinkWorker) -> None:
     link.start(PROMPT, {})
 
     assert [type(command) for command in worker.hear(2)] == [Generate, Generate]
+
+
+async def test_worker_that_reads_nothing_is_sent_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What clients ask of one that hangs does not pile up here, and what they give up is not sent at all."""
+    monkeypatch.setattr(outbox, "MAX_UNSENT_BYTES", 1 << 20)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        link = Link(ours, HELLO, FrameSplitter(), lambda _: None)
+        large = TextPrompt("x" * (600 << 10))
+        link.start(large, {})
+        waiting = link.start(large, {})
+        with pytest.raises(Unavailable) as refused:
+            link.start(large, {})
+        link.end(waiting)
+        link.start(PROMPT, {})
+        link.close(GONE)
+
+    assert refused.value.reason == "ENGINE_STALLED"
 
 
 async def test_commands_that_a_busy_worker_does_not_take_wait() -> None:

@@ -24,8 +24,8 @@ async def test_engine_is_loaded_serves_and_is_stopped(engine: Engine) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         chunk = await engine.stream().next()
     supervisor = engine.supervisor
-    assert supervisor.link is not None
-    info, pid, log = supervisor.link.hello.engine, supervisor.pid, supervisor.log
+    assert supervisor.info is not None
+    info, pid, log = supervisor.info, supervisor.pid, supervisor.log
     supervisor.stop("its last lease ended")
     state = await engine.ended()
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,5 +151,38 @@ def test_a_huge_config_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "config.json").open("wb") as file:
         file.truncate(1 << 30)
 
-    with pytest.raises(InvalidRequest, match="too large"):
+    with pytest.raises(InvalidRequest, match="larger than"):
         files.read_facts(tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A pipe, a device or a directory in its place holds nobody up."""
+    make(tmp_path / "config.json")
+
+    with pytest.raises(InvalidRequest, match="can't be read"):
+        files.read_facts(tmp_path)
+
+
+def test_a_file_that_lies_about_its_size_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those below /proc say that they are empty."""
+    monkeypatch.setattr(files, "_MAX_CONFIG_BYTES", 16)
+    (tmp_path / "config.json").symlink_to("/proc/self/maps")
+
+    with pytest.raises(InvalidRequest, match="larger than 16 bytes"):
+        files.read_facts(tmp_path)
+
+
+async def test_facts_are_found_beside_the_loop(tmp_path: Path) -> None:
+    """Both steps, finding and reading, may take long."""
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 8}))
+    found = await files.facts_of(str(tmp_path))
+    await files.check(str(tmp_path))
+
+    assert found is not None
+    assert found.attention_heads == 8
+    assert await files.facts_of("no/such-model") is None
+    with pytest.raises(NotFound):
+        await files.check("/no/such/directory")

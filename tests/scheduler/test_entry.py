@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from tests.fakes.host import Host, finish, hanging, wish
-from vllmd.scheduler.wish import Wish
 from vllmd.worker.protocol import TextPrompt
 
 
@@ -33,12 +32,12 @@ async def test_what_the_plan_chose_counts_for_later_wishes() -> None:
     """A wish that names what auto-config chose anyway is granted by the same engine."""
     async with Host() as host:
         entry = host.scheduler.engines.add(wish())
-        before = entry.satisfies(Wish("fake/model", engine_args={"kv_cache_memory_bytes": 1 << 30}))
+        before = entry.satisfies(wish(kv_cache_memory_bytes=1 << 30))
         await host.ready(entry)
 
         assert not before
-        assert entry.satisfies(Wish("fake/model", engine_args={"kv_cache_memory_bytes": 1 << 30}))
-        assert not entry.satisfies(Wish("fake/model", engine_args={"kv_cache_memory_bytes": 1 << 20}))
+        assert entry.satisfies(wish(kv_cache_memory_bytes=1 << 30))
+        assert not entry.satisfies(wish(kv_cache_memory_bytes=1 << 20))
 
 
 async def test_tokens_are_counted_while_it_serves() -> None:

@@ -18,9 +18,10 @@ EFFECTIVE = ARGS | {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.9}
     ("wanted", "granted"),
     [
         (Wish(MODEL, engine_args=ARGS), True),
-        (Wish(MODEL), True),
-        (Wish(MODEL, engine_args={"max_model_len": 8192}), True),
-        (Wish(MODEL, engine_args={"tensor_parallel_size": 2}), True),
+        (Wish(MODEL, engine_args=ARGS | {"tensor_parallel_size": 2}), True),
+        (Wish(MODEL), False),
+        (Wish(MODEL, engine_args={"max_model_len": 8192}), False),
+        (Wish(MODEL, engine_args={"tensor_parallel_size": 2}), False),
         (Wish(MODEL, engine_args={"max_model_len": 4096}), False),
         (Wish(MODEL, engine_args={"seed": 1}), False),
         (Wish("Qwen/Qwen3-14B", engine_args=ARGS), False),
@@ -30,16 +31,25 @@ EFFECTIVE = ARGS | {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.9}
     ],
 )
 def test_an_engine_grants_what_it_is(wanted: Wish, granted: bool) -> None:
-    """What a wish leaves open may have any value; what it names must be so, by the client or by the plan."""
+    """What a wish names must be so, by the client or by the plan, and nobody is given what another one set."""
     assert satisfies(Wish(MODEL, engine_args=ARGS), EFFECTIVE, wanted) == granted
+
+
+def test_who_leaves_the_size_open_shares_what_another_has_sized() -> None:
+    """A smaller or slower engine answers the same; one with random weights does not."""
+    sized, altered = {"gpu_memory_utilization": 0.4, "max_num_seqs": 8}, {"load_format": "dummy"}
+
+    assert satisfies(Wish(MODEL, engine_args=sized), sized, Wish(MODEL))
+    assert not satisfies(Wish(MODEL, engine_args=sized | altered), sized | altered, Wish(MODEL))
+    assert not satisfies(Wish(MODEL, engine_args=sized), sized, Wish(MODEL, engine_args={"max_num_seqs": 9}))
 
 
 def test_before_there_is_a_plan_only_the_wish_counts() -> None:
     """An engine that is still to be planned grants what its own client named, and nothing more."""
     made_for = Wish(MODEL, engine_args=ARGS)
 
-    assert satisfies(made_for, None, Wish(MODEL, engine_args={"dtype": "bfloat16"}))
-    assert not satisfies(made_for, None, Wish(MODEL, engine_args={"tensor_parallel_size": 2}))
+    assert satisfies(made_for, None, Wish(MODEL, engine_args=ARGS))
+    assert not satisfies(made_for, None, Wish(MODEL, engine_args=ARGS | {"tensor_parallel_size": 2}))
 
 
 def test_who_wants_nothing_chosen_gets_an_engine_of_exactly_that() -> None:

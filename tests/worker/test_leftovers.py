@@ -13,7 +13,7 @@ NOBODY = 65534
 
 def test_shared_memory_and_semaphores_of_the_engine_are_unlinked(engine_id: str) -> None:
     """They are found by name alone: no process is left that could tell of them."""
-    mine = [SHM / f"psm_vllmd-{engine_id}_0123", SHM / f"sem.mp-vllmd-{engine_id}-abc"]
+    mine = [SHM / f"psm_vllmd-{engine_id}_0123", SHM / f"sem.mp-vllmd-{engine_id}_-abc"]
     for path in mine:
         path.write_bytes(b"x")
 
@@ -23,7 +23,15 @@ def test_shared_memory_and_semaphores_of_the_engine_are_unlinked(engine_id: str)
 
 @pytest.mark.parametrize(
     "name",
-    ["psm_0123abcd", "psm_vllmd-{0}x_0123", "psm_vllmd-x{0}_0123", "sem.mp-vllmd-{0}x-abc", "sem.mp-0123", "{0}"],
+    [
+        "psm_0123abcd",
+        "psm_vllmd-{0}x_0123",
+        "psm_vllmd-x{0}_0123",
+        "sem.mp-vllmd-{0}x_-abc",
+        "sem.mp-vllmd-{0}-1_-abc",
+        "sem.mp-0123",
+        "{0}",
+    ],
 )
 def test_what_belongs_to_others_stays(tmp_path: pathlib.Path, name: str) -> None:
     """An engine whose id begins or ends like ours, and everybody who is no engine, keeps its memory."""
@@ -38,14 +46,14 @@ def test_what_is_no_plain_file_of_ours_stays_and_the_rest_goes(tmp_path: pathlib
     """Anybody may make anything of our names there; it neither goes nor keeps the rest from going."""
     (tmp_path / "psm_vllmd-e-1_0").mkdir()
     (tmp_path / "psm_vllmd-e-1_1").symlink_to("/etc/hostname")
-    os.mkfifo(tmp_path / "sem.mp-vllmd-e-1-0")
-    mine = [tmp_path / "psm_vllmd-e-1_9", tmp_path / "sem.mp-vllmd-e-1-9"]
+    os.mkfifo(tmp_path / "sem.mp-vllmd-e-1_-0")
+    mine = [tmp_path / "psm_vllmd-e-1_9", tmp_path / "sem.mp-vllmd-e-1_-9"]
     for path in mine:
         path.touch()
     removed = leftovers.remove_shared_memory("e-1", tmp_path)
 
     assert removed == [str(path) for path in mine]
-    assert sorted(os.listdir(tmp_path)) == ["psm_vllmd-e-1_0", "psm_vllmd-e-1_1", "sem.mp-vllmd-e-1-0"]
+    assert sorted(os.listdir(tmp_path)) == ["psm_vllmd-e-1_0", "psm_vllmd-e-1_1", "sem.mp-vllmd-e-1_-0"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file another user's")

@@ -21,7 +21,9 @@ from vllmd.v1 import engine_pb2, engine_service_pb2, generation_pb2, gpu_pb2
 from vllmd.worker.protocol import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 
 MAX_TTL_SECONDS = 86400.0
-_MAX_ARGS_BYTES = 64 << 10
+_MAX_STRUCT_BYTES = 64 << 10
+_MAX_DEPTH = 8
+"""Protobuf reads no message nested deeper than 100 levels, so an answer that holds a struct of 90 can't be read."""
 _EXACT = 2**53
 """Beyond this a double is no exact integer, and an integer of it would be longer than any encoding takes."""
 _SOURCES = {
@@ -47,27 +49,40 @@ def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
     return timestamp_pb2.Timestamp(seconds=nanos // 10**9, nanos=nanos % 10**9)
 
 
-def struct_values(struct: struct_pb2.Struct) -> dict[str, Any]:
+def struct_values(struct: struct_pb2.Struct, field: str) -> dict[str, Any]:
     """Convert a struct to plain values; JSON has no integers, so whole numbers become ones.
 
     Raises:
-        InvalidRequest: it holds a number that JSON does not have.
+        InvalidRequest: it is larger or deeper than any sensible one, or holds a number that JSON does not have.
     """
+    if struct.ByteSize() > _MAX_STRUCT_BYTES:
+        message = f"{field} takes {struct.ByteSize()} bytes; at most {_MAX_STRUCT_BYTES} are possible."
+        raise InvalidRequest("INVALID_FIELD", message, field=field)
     try:
         values = json_format.MessageToDict(struct)
     except (json_format.Error, ValueError) as error:
-        raise InvalidRequest("INVALID_FIELD", f"A value is not one of JSON's: {error}.") from error
-    return {name: _whole(value) for name, value in values.items()}
+        raise InvalidRequest("INVALID_FIELD", f"A value in {field} is not one of JSON's: {error}.") from error
+    try:
+        return {name: _whole(value, _MAX_DEPTH) for name, value in values.items()}
+    except _TooDeep:
+        message = f"{field} is nested deeper than {_MAX_DEPTH} levels."
+        raise InvalidRequest("INVALID_FIELD", message, field=field) from None
 
 
-def _whole(value: Any) -> Any:
+class _TooDeep(Exception):
+    """A value is nested deeper than allowed."""
+
+
+def _whole(value: Any, depth: int) -> Any:
+    if depth == 0:
+        raise _TooDeep
     match value:
         case float() if value.is_integer() and abs(value) <= _EXACT:
             return int(value)
         case dict():
-            return {key: _whole(item) for key, item in value.items()}
+            return {key: _whole(item, depth - 1) for key, item in value.items()}
         case list():
-            return [_whole(item) for item in value]
+            return [_whole(item, depth - 1) for item in value]
         case _:
             return value
 
@@ -98,10 +113,7 @@ def wish(request: engine_service_pb2.LoadModelRequest) -> Wish:
         if len(value) > most or not value.isprintable():
             message = f"{field} has at most {most} characters, all of them printable."
             raise InvalidRequest("INVALID_FIELD", message, field=field)
-    if request.engine_args.ByteSize() > _MAX_ARGS_BYTES:
-        message = f"engine_args take {request.engine_args.ByteSize()} bytes; at most {_MAX_ARGS_BYTES} are possible."
-        raise InvalidRequest("INVALID_FIELD", message, field="engine_args")
-    args = struct_values(request.engine_args)
+    args = struct_values(request.engine_args, "engine_args")
     return Wish(request.model, request.revision, args, not request.disable_auto_config)
 
 
@@ -136,7 +148,7 @@ def prompt(request: engine_service_pb2.GenerateRequest) -> Prompt:
             return TokenPrompt(list(request.tokens.token_ids))
         case "chat" if request.chat.messages:
             messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
-            return ChatPrompt(messages, struct_values(request.chat.template_args))
+            return ChatPrompt(messages, struct_values(request.chat.template_args, "template_args"))
         case None:
             raise InvalidRequest("INVALID_FIELD", "A prompt is required: text, tokens or chat.", field="prompt")
         case empty:
@@ -209,8 +221,7 @@ def engine(entry: Entry, lease_count: int, now: float) -> engine_pb2.Engine:
         result.progress.CopyFrom(progress(supervisor.progress, now - supervisor.created))
     if supervisor.ready is not None:
         result.ready_time.CopyFrom(timestamp(supervisor.ready))
-    if supervisor.link is not None:
-        info = supervisor.link.hello.engine
+    if (info := supervisor.info) is not None:
         result.report.vllm_version = info.vllm_version
         result.report.max_model_len = info.max_model_len
         result.report.dtype = info.dtype

@@ -37,6 +37,7 @@ class EngineService(EngineServiceServicer):
         """Report progress, then the lease; with `hold`, keep that until the client goes."""
         wish = convert.wish(request)
         ttl = convert.ttl(request.lease_ttl, request.HasField("lease_ttl"))
+        await self._scheduler.look_for(wish)
         with self._scheduler.loading(wish) as entry:
             reused = entry.supervisor.ready is not None
             sent = None
@@ -47,14 +48,18 @@ class EngineService(EngineServiceServicer):
                     sent = news
                     yield pb.LoadModelResponse(progress=news)
             lease = self._scheduler.grant(entry, ttl, request.hold)
+        delivered = False
         try:
             yield pb.LoadModelResponse(
                 loaded=pb.LoadedModel(lease=self._lease(lease), engine=self._engine(entry), reused=reused)
             )
+            delivered = True
             if request.hold:
                 await self._hold(entry, lease)
         finally:
-            if request.hold and self._scheduler.leases.get(lease.id) is not None:
+            # A lease that its client never heard of would keep the engine loaded for nobody.
+            unwanted = request.hold or not delivered
+            if unwanted and self._scheduler.leases.get(lease.id) is not None:
                 self._scheduler.release(lease.id)
 
     async def _hold(self, entry: Entry, lease: Lease) -> None:

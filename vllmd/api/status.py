@@ -6,6 +6,7 @@ numbers of the message. What is not a `VllmdError` is a bug: the client is told 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import urllib.parse
@@ -50,6 +51,7 @@ _BY_REASON = {
     "MODEL_UNAVAILABLE": code_pb2.UNAVAILABLE,
     "VLLM_NOT_INSTALLED": code_pb2.FAILED_PRECONDITION,
     "NVML_UNAVAILABLE": code_pb2.UNAVAILABLE,
+    "FILES_UNAVAILABLE": code_pb2.UNAVAILABLE,
     "START_TIMEOUT": code_pb2.DEADLINE_EXCEEDED,
 }
 """Reasons that an engine's failure can have, where these say more than the error's class."""
@@ -127,8 +129,10 @@ def streaming(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncI
     @functools.wraps(method)
     async def wrapped(self: Any, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            async for response in method(self, request, context):
-                yield response
+            # Leaving `async for` does not close a generator, and what this one holds must not wait for a collector.
+            async with contextlib.aclosing(method(self, request, context)) as responses:  # type: ignore[type-var]
+                async for response in responses:
+                    yield response
         except Exception as error:  # noqa: BLE001 - the boundary: everything becomes a status
             await abort(context, error)
 

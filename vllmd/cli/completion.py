@@ -1,12 +1,40 @@
-"""Names for shell completion."""
+"""Shell completion: the command that prints a shell's script, and the names that it offers."""
 
 from __future__ import annotations
+
+import enum
+from typing import Annotated
 
 import typer
 
 from vllmd.cli.session import Session, connect
 
 _PATIENCE_SECONDS = 0.5
+_PROGRAM = "vllmd-cli"
+# Which typer makes of the program's name, and looks for whenever it runs.
+_VARIABLE = "_VLLMD_CLI_COMPLETE"
+
+
+class Shell(enum.StrEnum):
+    """Shells that can complete."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(context: typer.Context, shell: Annotated[Shell, typer.Argument(help="Whose script to print.")]) -> None:
+    """Print the script that lets a shell complete commands, options and the names of engines.
+
+    Examples, each once:
+      echo 'source <(vllmd-cli completion bash)' >> ~/.bashrc
+      echo 'source <(vllmd-cli completion zsh)' >> ~/.zshrc     # below compinit
+      vllmd-cli completion fish > ~/.config/fish/completions/vllmd-cli.fish
+    """
+    from typer.completion import shell_complete
+
+    if status := shell_complete(context.find_root().command, {}, _PROGRAM, _VARIABLE, f"source_{shell}"):
+        raise typer.Exit(status)
 
 
 def engine_names(context: typer.Context, incomplete: str) -> list[str]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _NUMBERS = (">UP", ">LEASES", ">RUN", ">TOK/S")
 
+_SHOWN_FAILURES = 3
+_LEAST_WIDTH = 80
+"""Of a narrower terminal, a line on a failure takes two."""
+
 _STYLES = {
     "PENDING": "yellow",
     "STARTING": "yellow",
@@ -33,15 +37,36 @@ def print_engines(console: Console, engines: Sequence[Engine]) -> None:
     """Print the engines, and below what the table has no room for."""
     from rich.text import Text
 
-    if console.width >= terminal.WIDE:
-        _print_wide(console, engines)
-    else:
-        _print_narrow(console, engines)
+    _print_table(console, engines)
     for engine in engines:
         if engine.HasField("failure"):
             message = terminal.printable(engine.failure.message)
             console.print(Text.assemble("\n", (human.short(engine.name), "bold"), f": {message}"))
             console.print(Text(f"More: vllmd-cli engines {human.short(engine.name)}", "dim"))
+
+
+def print_overview(console: Console, engines: Sequence[Engine]) -> None:
+    """Print the engines of now: of those that failed only the last few, and a line each on why."""
+    from rich.text import Text
+
+    shown = without_old_failures(engines)
+    _print_table(console, shown)
+    failed = [engine for engine in shown if engine.HasField("failure")]
+    if failed:
+        console.print()
+    for engine in failed:
+        _print_failure_line(console, engine)
+    if len(shown) < len(engines):
+        console.print(Text(f"… and {len(engines) - len(shown)} more that failed: vllmd-cli engines", "dim"))
+    if failed:
+        console.print(Text("More: vllmd-cli engines ENGINE", "dim"))
+
+
+def without_old_failures(engines: Sequence[Engine]) -> tuple[Engine, ...]:
+    """Keep the order, and of the engines that failed those that did so last."""
+    failed = [engine for engine in engines if engine.state == engine.STATE_FAILED]
+    old = {engine.name for engine in sorted(failed, key=_last_change, reverse=True)[_SHOWN_FAILURES:]}
+    return tuple(engine for engine in engines if engine.name not in old)
 
 
 def state_text(engine: Engine, separator: str = " ") -> Text:
@@ -56,6 +81,27 @@ def state_text(engine: Engine, separator: str = " ") -> Text:
         words = f"{describe(engine.progress)} {percent(engine.progress)}".rstrip()
         text.append(f"{separator}{terminal.printable(words)}")
     return text
+
+
+def _print_table(console: Console, engines: Sequence[Engine]) -> None:
+    if console.width >= terminal.WIDE:
+        _print_wide(console, engines)
+    else:
+        _print_narrow(console, engines)
+
+
+def _print_failure_line(console: Console, engine: Engine) -> None:
+    from rich.text import Text
+
+    message = " ".join(terminal.printable(engine.failure.message).split())
+    line = Text.assemble((human.short(engine.name), "bold"), f": {message}")
+    line.truncate(max(console.width, _LEAST_WIDTH), overflow="ellipsis")
+    console.print(line, soft_wrap=True)
+
+
+def _last_change(engine: Engine) -> float:
+    time = engine.transitions[-1].time if engine.transitions else engine.create_time
+    return time.seconds + time.nanos * 1e-9
 
 
 def _print_wide(console: Console, engines: Sequence[Engine]) -> None:

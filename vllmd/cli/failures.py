@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vllmd.client import VllmdError
 
 FAILED = 1
+MISUSE = 2
 UNREACHABLE = 3
 # As a shell reports a death by SIGINT and by SIGPIPE, which these are in all but name.
 INTERRUPTED = 130
@@ -22,6 +24,11 @@ READER_GONE = 141
 
 _UNIT_FILES = ("/etc/systemd/system/vllmd.service", "/lib/systemd/system/vllmd.service")
 _SHOWN_LOG_LINES = 15
+
+_OF_TYPER = ("install_completion", "show_completion")
+
+# Plain words only. `max_tokens`, `dtype=`, `n:` and `Qwen/Qwen3-8B` are names, which nobody may rewrite.
+_WORD = re.compile(r"[a-z][a-z']*,?(?=\s+[^\s=]|$)")
 
 _NEXT = {
     "ENGINE_NOT_FOUND": "vllmd-cli engines",
@@ -33,6 +40,14 @@ _NEXT = {
 
 class Commands(TyperGroup):
     """Commands whose expected failures end in a message and an exit code instead of a traceback."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Leave out typer's own `--show-completion`: `completion SHELL` takes its place.
+
+        typer depends on shellingham, and with that its two options are flags without a value that guess the shell
+        from the parent processes. They can't be switched off by `add_completion`, which also registers the shells.
+        """
+        return [param for param in super().get_params(ctx) if param.name not in _OF_TYPER]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -55,12 +70,14 @@ class Commands(TyperGroup):
 
 
 def exit_code(error: VllmdError) -> int:
-    """Tell a daemon that is not there, or does not answer, from one that refused or failed."""
+    """Tell a daemon that is not there, or does not answer, from one that failed, or refuses what was typed."""
     from vllmd.client import DaemonUnreachable
 
     # The commands set deadlines only on questions that a daemon in order answers at once.
-    unreachable = isinstance(error, DaemonUnreachable) or error.code.name == "DEADLINE_EXCEEDED"
-    return UNREACHABLE if unreachable else FAILED
+    if isinstance(error, DaemonUnreachable) or error.code.name == "DEADLINE_EXCEEDED":
+        return UNREACHABLE
+    # Wrong whatever the state of the host, like an option that does not exist; only the daemon knows all of vLLM's.
+    return MISUSE if error.code.name == "INVALID_ARGUMENT" else FAILED
 
 
 def report(error: VllmdError) -> None:
@@ -68,13 +85,18 @@ def report(error: VllmdError) -> None:
     from rich.text import Text
 
     console = terminal.stderr()
-    message = error.message[:1].upper() + error.message[1:]
-    console.print(Text.assemble(("Error: ", "bold red"), terminal.printable(message), (f" ({error.reason})", "dim")))
+    message = terminal.printable(as_sentence(error.message))
+    console.print(Text.assemble(("Error: ", "bold red"), message, (f" ({error.reason})", "dim")))
     for field, description in error.violations:
         console.print(Text.assemble("  ", (field, "bold"), f": {description}"))
     print_log_lines(console, error.log_lines)
     for line in _ways_out(error):
         console.print(line, soft_wrap=True)
+
+
+def as_sentence(message: str) -> str:
+    """Begin with a capital letter, unless the first word is a name."""
+    return message[:1].upper() + message[1:] if _WORD.match(message) else message
 
 
 def print_log_lines(console: Any, lines: Sequence[str]) -> None:

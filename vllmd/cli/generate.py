@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _CHAT = "Conversation"
 
+# Only the last response says how it ended: the lines of all the tokens before would each be three times as long
+# with FINISH_REASON_UNSPECIFIED in it. `text` stays even where it is empty, for `jq -j .text`.
+_OF_THE_END = ("finish_reason", "stop_reason")
+
 
 def generate(
     context: typer.Context,
@@ -145,7 +149,7 @@ def _stream(responses: Iterator[GenerateResponse], output: Format) -> Generation
         for response in responses:
             generation.add(response)
             if output is Format.JSON:
-                terminal.json_line(response)
+                terminal.json_line(response, without=() if response.finish_reason else _OF_THE_END)
             else:
                 terminal.write(response.text)
     finally:

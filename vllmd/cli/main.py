@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vllmd.cli.completion import completion
 from vllmd.cli.engines import engines
 from vllmd.cli.failures import Commands
 from vllmd.cli.generate import generate
@@ -16,7 +17,7 @@ from vllmd.cli.release import release
 from vllmd.cli.session import Session
 from vllmd.cli.status import status
 from vllmd.cli.stop import stop
-from vllmd.cli.version import version
+from vllmd.cli.version import print_own_version, version
 
 app = typer.Typer(
     name="vllmd-cli",
@@ -25,10 +26,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit status: 0 done, 1 failed, 2 misuse, 3 daemon unreachable, 130 ended by Ctrl-C.",
+    epilog="Exit status: 0 done, 1 failed, 2 misuse, refused values included, 3 no daemon answers, "
+    "130 ended by Ctrl-C.",
 )
 
-for command in (status, load, generate, release, stop, engines, logs, version):
+for command in (status, load, generate, release, stop, engines, logs, version, completion):
     app.command()(command)
 
 
@@ -41,10 +43,19 @@ def vllmd_cli(
             envvar="VLLMD_ADDRESS",
             metavar="ADDRESS",
             help="Where the daemon listens: a socket's path, `unix:PATH` or `HOST:PORT`. Default: your own daemon's "
-            "socket in `$XDG_RUNTIME_DIR/vllmd/` if there is one, else `/run/vllmd/vllmd.sock`.",
+            "socket in `$XDG_RUNTIME_DIR/vllmd/` or `/tmp/vllmd-UID/` if there is one, else `/run/vllmd/vllmd.sock`.",
             show_default=False,
         ),
     ] = None,
+    own_version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version of this command and exit; `version` asks the daemon, too.",
+            callback=print_own_version,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Load models into vLLM engines on this host, generate with them, and see what they hold."""
     context.obj = Session(address)

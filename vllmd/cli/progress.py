@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Show = Callable[["LoadProgress"], None]
 
+_LEAST_SECONDS_BETWEEN_LINES = 10.0
+
 
 @contextmanager
 def showing_progress(model: str) -> Iterator[Show]:
@@ -44,19 +46,31 @@ def percent(progress: LoadProgress) -> str:
     return "" if known is None else f"{known:.0%}"
 
 
+def deserves_line(progress: LoadProgress, last: LoadProgress | None) -> bool:
+    """Choose what goes into a log: each phase, and within one what is new, though not each of 51 CUDA graphs."""
+    if last is None or progress.phase != last.phase:
+        return True
+    return _words(progress) != _words(last) and _elapsed(progress) - _elapsed(last) >= _LEAST_SECONDS_BETWEEN_LINES
+
+
 def _line_printer(console: Console) -> Show:
-    """Print a line when something other than the time has changed."""
-    last: tuple[str, str] | None = None
+    last: LoadProgress | None = None
 
     def show(progress: LoadProgress) -> None:
         nonlocal last
-        now = (describe(progress), percent(progress))
-        if now != last:
-            last = now
-            elapsed = human.duration(progress.elapsed.ToTimedelta().total_seconds())
-            console.print(f"{elapsed:>6}  {' '.join(now).rstrip()}")
+        if deserves_line(progress, last):
+            last = progress
+            console.print(f"{human.duration(_elapsed(progress)):>6}  {_words(progress)}")
 
     return show
+
+
+def _words(progress: LoadProgress) -> str:
+    return f"{describe(progress)} {percent(progress)}".rstrip()
+
+
+def _elapsed(progress: LoadProgress) -> float:
+    return progress.elapsed.ToTimedelta().total_seconds()
 
 
 @contextmanager
@@ -83,7 +97,7 @@ def _bar(console: Console, model: str) -> Iterator[Show]:
                 total=None if known is None else 1.0,  # without a total, the bar pulses
                 completed=known or 0.0,
                 percent=percent(update),
-                elapsed=human.duration(int(update.elapsed.ToTimedelta().total_seconds())),
+                elapsed=human.duration(int(_elapsed(update))),
             )
 
         yield show

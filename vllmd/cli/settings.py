@@ -11,11 +11,12 @@ import typer
 
 def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
     """Read `key=value` items; a value is JSON if it parses, else a string."""
+    from vllmd.client.requests import argument_name
+
     settings: dict[str, Any] = {}
     for item in items:
         key, equals, text = item.partition("=")
-        # vLLM's own command line writes max-model-len for what its Python writes max_model_len.
-        key = key.strip().removeprefix("--").replace("-", "_")
+        key = argument_name(key.strip())
         if not equals or not key:
             raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint=option)
         if key in settings:

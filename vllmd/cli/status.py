@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vllmd.cli import human, terminal
-from vllmd.cli.engine_table import print_engines
+from vllmd.cli.engine_table import print_overview
 from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _print_status(console: Console, answer: GetStatusResponse) -> None:
         console.print(f"No GPUs: {answer.host.gpu_error or 'NVML finds none'}.")
     console.print()
     if answer.engines:
-        print_engines(console, answer.engines)
+        print_overview(console, answer.engines)
     else:
         console.print("No engines. Load a model with: vllmd-cli load MODEL")
 

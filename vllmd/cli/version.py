@@ -1,4 +1,4 @@
-"""The `version` command."""
+"""The `version` command, and `--version`."""
 
 from __future__ import annotations
 
@@ -29,5 +29,17 @@ def version(context: typer.Context, output: Output = Format.TEXT) -> None:
             json.dump({"client": vllmd.__version__, "daemon": daemon, "address": client.target}, sys.stdout)
             print()
             return
-        print(f"vllmd-cli  {vllmd.__version__}")
+        print(_own_line())
         print(f"vllmd      {daemon or 'no answer'} at {client.target}")
+
+
+def print_own_version(context: typer.Context, wanted: bool) -> None:
+    """Print the version of this command and end, as `--version` does everywhere."""
+    # While a shell completes what follows, the option is read as well.
+    if wanted and not context.resilient_parsing:
+        print(_own_line())
+        raise typer.Exit
+
+
+def _own_line() -> str:
+    return f"vllmd-cli  {vllmd.__version__}"

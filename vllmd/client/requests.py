@@ -46,6 +46,11 @@ def lease_name(name: str) -> str:
     return name if name.startswith("leases/") else f"leases/{name}"
 
 
+def argument_name(name: str) -> str:
+    """Spell an argument as vLLM's Python does: its command line writes `--max-model-len` for `max_model_len`."""
+    return name.removeprefix("--").replace("-", "_")
+
+
 def load_request(
     model: str,
     *,
@@ -59,7 +64,7 @@ def load_request(
     return pb.LoadModelRequest(
         model=model,
         revision=revision,
-        engine_args=_struct(engine_args),
+        engine_args=_struct(_by_argument_name(engine_args or {})),
         disable_auto_config=not auto_config,
         lease_ttl=duration(lease_ttl),
         hold=hold,
@@ -125,6 +130,16 @@ def _sampling_params(options: SamplingOptions) -> generation_pb2.SamplingParams:
     if unknown:
         raise TypeError(f"unknown sampling parameter {', '.join(sorted(unknown))}")
     return generation_pb2.SamplingParams(**fields)
+
+
+def _by_argument_name(values: Mapping[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for spelling, value in values.items():
+        name = argument_name(spelling)
+        if name in named:
+            raise TypeError(f"{name} is given twice, in two spellings")
+        named[name] = value
+    return named
 
 
 def _struct(values: Mapping[str, Any] | None) -> Struct | None:

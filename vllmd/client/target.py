@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 
 _SERVICE_SOCKET = "/run/vllmd/vllmd.sock"
 
 
-def default_target(environ: Mapping[str, str] = os.environ, exists: Callable[[str], bool] = os.path.exists) -> str:
+def is_private(directory: str) -> bool:
+    """True if *directory* is one, is this user's, and nobody else can put anything there."""
+    try:
+        status = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def default_target(
+    environ: Mapping[str, str] = os.environ,
+    exists: Callable[[str], bool] = os.path.exists,
+    is_private: Callable[[str], bool] = is_private,
+) -> str:
     """Choose `VLLMD_ADDRESS`, else the user's own daemon, unless only the one that runs as a service is there."""
     if address := environ.get("VLLMD_ADDRESS"):
         return normalize(address)
-    if runtime_dir := environ.get("XDG_RUNTIME_DIR"):
-        own = f"{runtime_dir}/vllmd/vllmd.sock"
-        if exists(own) or not exists(_SERVICE_SOCKET):
-            return f"unix:{own}"
-    return f"unix:{_SERVICE_SOCKET}"
+    own = list(_own_sockets(environ, is_private))
+    there = next(filter(exists, [*own, _SERVICE_SOCKET]), None)
+    return f"unix:{there or [*own, _SERVICE_SOCKET][0]}"
 
 
 def normalize(address: str) -> str:
     """Let people write a socket's bare path; everything else is already in gRPC's own form."""
     return f"unix:{address}" if address.startswith("/") else address
+
+
+def _own_sockets(environ: Mapping[str, str], is_private: Callable[[str], bool]) -> Iterator[str]:
+    """List where a daemon of this user's may listen, the likeliest first."""
+    if runtime_dir := environ.get("XDG_RUNTIME_DIR"):
+        yield f"{runtime_dir}/vllmd/vllmd.sock"
+    # Where it goes if it was started without XDG_RUNTIME_DIR. Anybody can make a directory of this name, and prompts
+    # would go to whoever did.
+    fallback = f"/tmp/vllmd-{os.geteuid()}"  # noqa: S108
+    if is_private(fallback):
+        yield f"{fallback}/vllmd.sock"

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from vllmd.engines.outbox import Outbox
 from vllmd.engines.streams import Stream
 from vllmd.errors import EngineFailed, InvalidRequest, Unavailable, VllmdError
 from vllmd.worker import protocol
@@ -57,7 +58,7 @@ class Link:
         self._streams: dict[int, Stream] = {}
         self._touched: set[Stream] = set()
         self._last_id = 0
-        self._unsent = bytearray()
+        self._outbox = Outbox(connection, self._break)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(connection, self._readable)
 
@@ -71,6 +72,7 @@ class Link:
 
         Raises:
             InvalidRequest: it does not fit into a frame; the worker would hang up on it.
+            Unavailable: too much waits for the worker already, which does not read.
         """
         self._last_id += 1
         stream = Stream(self._last_id)
@@ -79,7 +81,9 @@ class Link:
             if len(frame) > protocol.MAX_FRAME_BYTES:
                 message = f"The prompt takes {len(frame)} bytes; at most {protocol.MAX_FRAME_BYTES} are possible."
                 raise InvalidRequest("PROMPT_TOO_LARGE", message, bytes=len(frame))
-            self._send(frame)
+            if not self._outbox.has_room(len(frame)):
+                raise Unavailable("ENGINE_STALLED", "The engine's worker does not take requests at the moment.", 5.0)
+            self._outbox.put(stream.id, frame)
             self._streams[stream.id] = stream
         else:
             stream.fail(Unavailable("ENGINE_DIED", "The engine has just died."))
@@ -87,8 +91,9 @@ class Link:
 
     def end(self, stream: Stream) -> None:
         """Forget a generation; one that is still running is aborted in the engine."""
-        if self._streams.pop(stream.id, None) is not None and not stream.ended:
-            self._send(protocol.frame(protocol.Abort([stream.id])))
+        running = self._streams.pop(stream.id, None) is not None and not stream.ended
+        if running and self._open and not self._outbox.withdraw(stream.id):
+            self._outbox.put(stream.id, protocol.frame(protocol.Abort([stream.id])))
 
     def close(self, error: VllmdError) -> None:
         """Hang up; generations still running end with *error*."""
@@ -101,7 +106,7 @@ class Link:
         if self._open:
             self._open = False
             self._loop.remove_reader(self._socket)
-            self._loop.remove_writer(self._socket)
+            self._outbox.close()
             self._socket.close()
 
     def _readable(self) -> None:
@@ -152,23 +157,6 @@ class Link:
         touched, self._touched = self._touched, set()
         for stream in touched:
             stream.wake()
-
-    def _send(self, frame: bytes) -> None:
-        if not self._open:
-            return
-        self._unsent += frame
-        self._writable()
-
-    def _writable(self) -> None:
-        try:
-            while self._unsent:
-                del self._unsent[: self._socket.send(self._unsent)]
-            self._loop.remove_writer(self._socket)
-        except BlockingIOError:
-            self._loop.add_writer(self._socket, self._writable)
-        except OSError as error:
-            # Not from here: the caller is in the middle of something.
-            self._loop.call_soon(self._break, str(error))
 
     def _break(self, why: str) -> None:
         """Report the end of the connection; the streams get their error from whoever is told."""

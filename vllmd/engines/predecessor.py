@@ -27,7 +27,7 @@ _NAMES = frozenset({LINK, LOG, OWNER_LOCK, PROGRESS, SITE, SPEC, TMP})
 async def reclaim_all(root: pathlib.Path, monitor: GpuMonitor, timeout: float) -> list[reclaim.Report]:
     """End every engine whose directory is in *root* and has no owner; returns what that gave back.
 
-    What is no engine's directory is left alone.
+    What holds anything that no engine's directory does is left alone.
     """
     reports = []
     for directory in sorted(path for path in root.iterdir() if _is_an_engines(path)):
@@ -49,7 +49,10 @@ async def reclaim_all(root: pathlib.Path, monitor: GpuMonitor, timeout: float) -
 
 
 def _is_an_engines(path: pathlib.Path) -> bool:
-    """Tell whether a directory is one that a daemon of this user has made for an engine, and nothing else."""
+    """Tell whether a directory is one that a daemon of this user has made for an engine, and nothing else.
+
+    An empty one is: a daemon may die right after it has made it.
+    """
     if path.is_symlink() or not path.is_dir() or not _ID.fullmatch(path.name) or path.stat().st_uid != os.geteuid():
         return False
     return _NAMES.issuperset(os.listdir(path))

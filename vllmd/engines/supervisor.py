@@ -28,6 +28,7 @@ from vllmd.planner.plan import Plan
 from vllmd.tasks import Signal
 from vllmd.tasks import spawn as spawn_task
 from vllmd.worker.processes import terminate
+from vllmd.worker.protocol import EngineInfo
 from vllmd.worker.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -56,11 +57,13 @@ class Supervisor:
         self.failure: Failure | None = None
         self.report: reclaim.Report | None = None
         self.link: Link | None = None
+        self.info: EngineInfo | None = None
         self.created = time.time()
         self.spawned: float | None = None
         self.ready: float | None = None
         self.last_lines: list[str] = []
         self.changes = Signal()
+        self._generated = 0
         self._ground = ground
         self._changed = changed
         self._owned: Owned | None = None
@@ -94,6 +97,11 @@ class Supervisor:
     def known_pids(self) -> frozenset[int]:
         """Processes seen in its tree."""
         return frozenset(self._seen)
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens generated since it became ready."""
+        return self.link.generated_tokens if self.link is not None else self._generated
 
     def start(self, plan: Plan) -> None:
         """Start it as planned, on GPUs that nobody else is busy with."""
@@ -194,6 +202,7 @@ class Supervisor:
             message = f"The engine was not ready after {seconds} s ({self.progress.message}). Raise --load-timeout."
             self.fail(Failure("START_TIMEOUT", message, tuple(self._lines(diagnosis.QUOTED_LINES))))
         else:
+            self.info = self.link.hello.engine
             await self._watch_tree()
             self.ready = time.time()
             self.progress = LoadProgress(Phase.DONE, 1.0, "loaded")
@@ -249,6 +258,8 @@ class Supervisor:
     def _close_link(self) -> None:
         if self.link is not None:
             self.link.close(self.error())
+            self._generated = self.link.generated_tokens
+            self.link = None  # with all that was still to be sent
 
     def _let_go(self) -> None:
         """Stop everything that waits for something from the engine."""

@@ -5,15 +5,22 @@ Nothing is fetched here: vLLM fetches what is missing, in the engine's processes
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
+import stat
 from collections.abc import Mapping
 
 from vllmd.errors import InvalidRequest, NotFound
 from vllmd.models import facts
+from vllmd.tasks import in_thread
 
-_MAX_CONFIG_BYTES = 16 << 20
+_MAX_CONFIG_BYTES = 1 << 20
+"""The longest that are known have some 100 kB, of names for classes."""
+
+_PATIENCE_SECONDS = 10.0
+"""What a file system gets to answer: one of the network may hang for ever."""
 
 
 def hub_cache(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
@@ -24,6 +31,27 @@ def hub_cache(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
         environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
     )
     return pathlib.Path(home) / "hub"
+
+
+async def check(model: str, revision: str = "") -> None:
+    """Say at once that there can be no such model here; raises as `locate` does, and `Unavailable`."""
+    await in_thread(f"looking for {model}", functools.partial(locate, model, revision), _PATIENCE_SECONDS)
+
+
+async def facts_of(model: str, revision: str = "") -> facts.ModelFacts | None:
+    """Find a model and read its facts, however slow its files are; `None` if it has yet to be fetched.
+
+    Raises:
+        InvalidRequest: what `locate` and `read_facts` raise it for.
+        NotFound: likewise.
+        Unavailable: its files do not answer.
+    """
+
+    def find() -> facts.ModelFacts | None:
+        directory = locate(model, revision)
+        return None if directory is None else read_facts(directory)
+
+    return await in_thread(f"reading {model}", find, _PATIENCE_SECONDS)
 
 
 def locate(model: str, revision: str = "", cache: pathlib.Path | None = None) -> pathlib.Path | None:
@@ -73,14 +101,31 @@ def read_facts(directory: pathlib.Path) -> facts.ModelFacts:
     """
     path = directory / "config.json"
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError("it is too large")
-        config = json.loads(path.read_bytes())
+        config = json.loads(_read_plain(path, _MAX_CONFIG_BYTES))
         if not isinstance(config, dict):
             raise ValueError("it is not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest("INVALID_MODEL", f"{path} can't be read: {error}.", model=directory) from error
     return facts.read(config, _weight_bytes(directory))
+
+
+def _read_plain(path: pathlib.Path, limit_bytes: int) -> bytes:
+    """Read a file that a client named: nothing that blocks, and no more than *limit_bytes*, whatever size it says.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is too large, or no plain file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(fd, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("it is no plain file")
+        parts: list[bytes] = []
+        while part := file.read(limit_bytes + 1 - sum(map(len, parts))):
+            parts.append(part)
+    if sum(map(len, parts)) > limit_bytes:
+        raise ValueError(f"it is larger than {limit_bytes} bytes")
+    return b"".join(parts)
 
 
 def _weight_bytes(directory: pathlib.Path) -> int | None:

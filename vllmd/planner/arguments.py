@@ -32,6 +32,20 @@ HARMLESS = frozenset(
 )  # fmt: skip
 """What only sizes, tunes or switches something that is inside vLLM already."""
 
+SIZING = frozenset(
+    {
+        "async_scheduling", "block_size", "cpu_offload_gb", "cudagraph_capture_sizes", "data_parallel_size",
+        "disable_custom_all_reduce", "disable_log_stats", "enable_chunked_prefill", "enable_expert_parallel",
+        "enable_prefix_caching", "enable_sleep_mode", "enforce_eager", "gpu_memory_utilization",
+        "kv_cache_memory_bytes", "kv_offloading_size", "long_prefill_token_threshold", "max_cudagraph_capture_size",
+        "max_num_batched_tokens", "max_num_seqs", "max_parallel_loading_workers", "mm_processor_cache_gb",
+        "num_gpu_blocks_override", "optimization_level", "performance_mode", "pipeline_parallel_size",
+        "scheduling_policy", "stream_interval", "tensor_parallel_size",
+    }
+)  # fmt: skip
+"""What decides how much and how fast an engine serves, and nothing of what it answers: who leaves it open may share
+an engine that somebody else has sized. Anything else that one client set, another has to ask for to get it."""
+
 LOAD_FORMATS = frozenset(
     {"auto", "pt", "safetensors", "dummy", "sharded_state", "fastsafetensors", "mistral", "bitsandbytes"}
 )

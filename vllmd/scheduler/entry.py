@@ -44,8 +44,7 @@ class Entry:
     @property
     def generated_tokens(self) -> int:
         """Tokens generated since it became ready."""
-        link = self.supervisor.link
-        return link.generated_tokens if link is not None else 0
+        return self.supervisor.generated_tokens
 
     def sample(self) -> None:
         """Note how many tokens there are; to be called about once a second."""

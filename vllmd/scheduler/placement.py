@@ -16,7 +16,7 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
-from vllmd.errors import InvalidRequest, NotFound
+from vllmd.errors import InvalidRequest, NotFound, VllmdError
 from vllmd.models import files
 from vllmd.planner.plan import Infeasible, Plan, plan
 from vllmd.scheduler.entry import Entry
@@ -142,10 +142,10 @@ class Placement:
         if not inventory.available:
             return Failure("NVML_UNAVAILABLE", f"The GPUs can't be asked for: {inventory.error}.")
         try:
-            directory = files.locate(wish.model, wish.revision) if self._ground.backend == "vllm" else None
-            facts = files.read_facts(directory) if directory is not None else None
-        except (InvalidRequest, NotFound) as error:
-            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid=True)
+            facts = await files.facts_of(wish.model, wish.revision) if self._ground.backend == "vllm" else None
+        except VllmdError as error:
+            invalid = isinstance(error, InvalidRequest | NotFound)
+            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
         result = plan(wish.wanted_args, facts, inventory.gpus, wish.auto_config)
         if isinstance(result, Infeasible):
             numbers = tuple((name, str(number)) for name, number in result.numbers.items())

@@ -60,7 +60,6 @@ class Scheduler:
 
         Raises:
             InvalidRequest: the wish can't be granted as it is.
-            NotFound: there is no such model.
             Unavailable: the daemon is draining.
         """
         if self.draining:
@@ -76,11 +75,20 @@ class Scheduler:
             entry.waiting -= 1
             self._settle(entry)
 
+    async def look_for(self, wish: Wish) -> None:
+        """Say before any start that there is no such model.
+
+        Raises:
+            InvalidRequest: its name or revision can't be one.
+            NotFound: it is a directory that is not there.
+            Unavailable: its files do not answer.
+        """
+        if self._backend == "vllm":
+            await files.check(wish.model, wish.revision)
+
     def _check(self, wish: Wish) -> None:
         allowed = self._allowed_args
-        if self._backend == "vllm":
-            files.locate(wish.model, wish.revision)  # says at once that there is no such directory
-        else:  # the fake engine's own are harmless where there is nothing but fake engines
+        if self._backend == "fake":  # its own are harmless where there is nothing but fake engines
             allowed |= {name for name in wish.engine_args if name.startswith("fake_")}
         arguments.check(wish.engine_args, allowed)
         arguments.check_values(wish.engine_args, allowed)

@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from vllmd.planner.arguments import SIZING
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
@@ -32,13 +34,16 @@ def satisfies(made_for: Wish, effective: Mapping[str, Any] | None, wish: Wish) -
     Args:
         made_for: the wish that the engine was started for.
         effective: its engine arguments; `None` before it has a plan.
-        wish: what is wanted now. What it leaves open may have any value, unless it wants nothing chosen.
+        wish: what is wanted now. What it leaves open may have any value that the plan chose, or that another client
+            set if that is a matter of size alone: nobody is answered by a model that somebody else has altered.
     """
     if (made_for.model, made_for.revision) != (wish.model, wish.revision):
         return False
     if _canonical(made_for.wanted_args) == _canonical(wish.wanted_args) and made_for.auto_config == wish.auto_config:
         return True
     if not wish.auto_config or not made_for.auto_config:
+        return False
+    if not made_for.wanted_args.keys() - SIZING <= wish.wanted_args.keys():
         return False
     have = dict(effective or made_for.wanted_args)
     return all(name in have and _canonical(have[name]) == _canonical(value) for name, value in wish.wanted_args.items())

@@ -18,7 +18,7 @@ _SHARED_MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - where Linux keeps POSI
 
 def patterns(engine_id: str) -> tuple[str, ...]:
     """Glob patterns of the names in `/dev/shm` that belong to an engine."""
-    return (f"psm_vllmd-{engine_id}_*", f"sem.mp-vllmd-{engine_id}-*")
+    return (f"psm_vllmd-{engine_id}_*", f"sem.mp-vllmd-{engine_id}_-*")
 
 
 def remove_shared_memory(engine_id: str, root: pathlib.Path = _SHARED_MEMORY) -> list[str]:

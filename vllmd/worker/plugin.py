@@ -58,8 +58,9 @@ def name_shared_memory(engine_id: str) -> None:
     segment = f"/psm_vllmd-{engine_id}_"
     shared_memory._SHM_NAME_PREFIX = segment  # type: ignore[attr-defined]
     shared_memory._SHM_SAFE_NAME_LENGTH = len(segment) + _RANDOM_CHARACTERS  # type: ignore[attr-defined]
-    # multiprocessing appends "-" and random characters, and sem_open() puts "sem." in front of the file's name.
-    process.current_process()._config["semprefix"] = f"/mp-vllmd-{engine_id}"  # type: ignore[attr-defined]
+    # multiprocessing appends "-" and random characters, and sem_open() puts "sem." in front of the file's name. The
+    # underscore, which no id has, ends the id: `x-1` must not be taken for the beginning of `x-1-2`.
+    process.current_process()._config["semprefix"] = f"/mp-vllmd-{engine_id}_"  # type: ignore[attr-defined]
 
 
 def arm() -> None:
