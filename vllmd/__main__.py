@@ -2,6 +2,6 @@
 
 import sys
 
-from vllmd.daemon import main
+from vllmd.daemon.main import main
 
 sys.exit(main())

@@ -1,32 +1,15 @@
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pytest
-from google.protobuf import duration_pb2, struct_pb2
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fakes.fake_gpus import gpu
 from tests.fakes.host import Host, wish
 from vllmd.api import convert
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.engines.state import State
-from vllmd.errors import InvalidRequest
 from vllmd.gpu.inventory import Gpu, GpuProcess
 from vllmd.scheduler.leases import Lease
-from vllmd.scheduler.wish import Wish
 from vllmd.v1 import engine_pb2, generation_pb2
-from vllmd.v1 import engine_service_pb2 as pb
-from vllmd.worker.protocol import ChatPrompt, TextPrompt, TokenPrompt
-
-
-def _args(value: Any) -> struct_pb2.Struct:
-    """Engine arguments, of which there is one."""
-    struct = struct_pb2.Struct()
-    struct.update({"dtype": value})
-    return struct
 
 
 @pytest.mark.parametrize(("seconds", "parts"), [(0.0, (0, 0)), (1.5, (1, 500_000_000)), (0.9999999999, (1, 0))])
@@ -35,170 +18,6 @@ def test_durations(seconds: float, parts: tuple[int, int]) -> None:
     value = convert.duration(seconds)
 
     assert (value.seconds, value.nanos) == parts
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=10,
-)
-
-
-@given(st.dictionaries(st.text(max_size=5), values, max_size=4))
-def test_values_keep_their_types_through_a_struct(arguments: dict[str, Any]) -> None:
-    """Though a struct has only doubles, whole numbers come out as integers, at every depth."""
-    struct = struct_pb2.Struct()
-    struct.update(arguments)
-    found = convert.struct_values(struct, "engine_args")
-
-    assert found == arguments
-    assert repr(found) == repr({name: found[name] for name in found})
-    assert all(type(found[name]) is type(value) for name, value in arguments.items())
-
-
-@pytest.mark.parametrize("value", [0.5, 1e300, -(2.0**60)])
-def test_what_is_no_exact_integer_stays_a_double(value: float) -> None:
-    """A fraction, and a number too large to be exact, are what they were."""
-    struct = struct_pb2.Struct()
-    struct.update({"x": value})
-    found = convert.struct_values(struct, "engine_args")["x"]
-
-    assert found == value
-    assert type(found) is float
-
-
-def test_what_is_nested_too_deep_or_too_large_is_refused() -> None:
-    """An answer that quotes it could not be read by any client, and would be in everybody's list of engines."""
-    deep: list[Any] = [1]
-    for _ in range(10):
-        deep = [deep]
-    structs = struct_pb2.Struct(), struct_pb2.Struct()
-    structs[0].update({"limit_mm_per_prompt": deep})
-    structs[1].update({"dtype": "x" * (64 << 10)})
-
-    for struct in structs:
-        with pytest.raises(InvalidRequest) as refused:
-            convert.struct_values(struct, "engine_args")
-        assert refused.value.metadata["field"] == "engine_args"
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_json_does_not_have_are_refused(value: float) -> None:
-    """They could not be passed on to vLLM."""
-    struct = struct_pb2.Struct()
-    struct.fields["x"].number_value = value
-
-    with pytest.raises(InvalidRequest) as refused:
-        convert.struct_values(struct, "engine_args")
-    assert refused.value.reason == "INVALID_FIELD"
-
-
-def test_ids_are_taken_out_of_names() -> None:
-    """A name is its collection and an id."""
-    assert convert.id_of("engines/qwen3-8b-3f2a", "engines") == "qwen3-8b-3f2a"
-
-
-@pytest.mark.parametrize("name", ["", "engines", "engines/", "leases/x", "/engines/x", "ENGINES/x", " engines/x"])
-def test_other_names_are_refused(name: str) -> None:
-    """Whatever is not the name of such a resource is INVALID_NAME."""
-    with pytest.raises(InvalidRequest) as refused:
-        convert.id_of(name, "engines")
-
-    assert refused.value.reason == "INVALID_NAME"
-    assert refused.value.metadata == {"name": name}
-
-
-def test_a_wish_is_what_the_client_set() -> None:
-    """Arguments pass by vLLM's names; a model is required."""
-    request = pb.LoadModelRequest(model="a/b", revision="v1", disable_auto_config=True)
-    request.engine_args.update({"max_model_len": 8192, "dtype": "auto"})
-
-    assert convert.wish(request) == Wish("a/b", "v1", {"max_model_len": 8192, "dtype": "auto"}, auto_config=False)
-    with pytest.raises(InvalidRequest, match="model is required"):
-        convert.wish(pb.LoadModelRequest())
-
-
-@pytest.mark.parametrize(
-    ("field", "request_"),
-    [
-        ("model", pb.LoadModelRequest(model="m" * 4097)),
-        ("model", pb.LoadModelRequest(model="org/m\x1b]0;owned\x07")),
-        ("model", pb.LoadModelRequest(model="org/m\0")),
-        ("model", pb.LoadModelRequest(model="org/\u202em")),
-        ("revision", pb.LoadModelRequest(model="m", revision="r" * 257)),
-        ("revision", pb.LoadModelRequest(model="m", revision="main\r")),
-        ("engine_args", pb.LoadModelRequest(model="m", engine_args=_args("x" * (64 << 10)))),
-    ],
-)
-def test_a_wish_that_no_client_means_is_refused(field: str, request_: pb.LoadModelRequest) -> None:
-    """It is listed, logged and printed for as long as its engine: it is short, and moves no cursor."""
-    with pytest.raises(InvalidRequest) as refused:
-        convert.wish(request_)
-
-    assert refused.value.reason == "INVALID_FIELD"
-    assert refused.value.metadata["field"] == field
-
-
-def test_a_wish_may_be_as_large_as_any_that_makes_sense() -> None:
-    """The longest path there is, in any script, and arguments by the kilobyte."""
-    model = "/" + "模" * 4095
-    request = pb.LoadModelRequest(model=model, revision="r" * 256, engine_args=_args("x" * (63 << 10)))
-
-    assert convert.wish(request).model == model
-
-
-@pytest.mark.parametrize(("seconds", "nanos"), [(0, 0), (-1, 0), (86_400, 1), (10**12, 0), (0, -5)])
-def test_a_length_of_a_lease_that_makes_no_sense_is_refused(seconds: int, nanos: int) -> None:
-    """It is over nothing, and a day at most."""
-    with pytest.raises(InvalidRequest, match="at most 24 h"):
-        convert.ttl(duration_pb2.Duration(seconds=seconds, nanos=nanos), given=True)
-
-
-def test_a_length_that_is_not_given_is_the_default() -> None:
-    """Unset is not zero."""
-    assert convert.ttl(duration_pb2.Duration(), given=False) is None
-    assert convert.ttl(duration_pb2.Duration(seconds=86_400), given=True) == 86_400
-    assert convert.ttl(duration_pb2.Duration(nanos=500_000_000), given=True) == 0.5
-
-
-def test_prompts() -> None:
-    """Each of the three kinds becomes the link's own."""
-    chat = generation_pb2.ChatPrompt(messages=[generation_pb2.ChatMessage(role="user", content="hi")])
-    chat.template_args.update({"enable_thinking": False})
-
-    assert convert.prompt(pb.GenerateRequest(text="")) == TextPrompt("")
-    assert convert.prompt(pb.GenerateRequest(tokens=generation_pb2.TokenPrompt(token_ids=[1, 2]))) == TokenPrompt(
-        [1, 2]
-    )
-    assert convert.prompt(pb.GenerateRequest(chat=chat)) == ChatPrompt(
-        [{"role": "user", "content": "hi"}], {"enable_thinking": False}
-    )
-
-
-def test_sampling_parameters_are_those_that_were_set() -> None:
-    """What is unset is left to the model; a zero that was set is passed on."""
-    everything = generation_pb2.SamplingParams(
-        max_tokens=5, temperature=0.0, top_k=0, seed=0, stop=["x"], stop_token_ids=[7], ignore_eos=True, min_p=0.25
-    )
-
-    assert convert.sampling_params(generation_pb2.SamplingParams()) == {}
-    assert convert.sampling_params(everything) == {
-        "max_tokens": 5,
-        "temperature": 0.0,
-        "top_k": 0,
-        "seed": 0,
-        "min_p": 0.25,
-        "stop": ["x"],
-        "stop_token_ids": [7],
-        "ignore_eos": True,
-    }
-
-
-def test_every_sampling_parameter_of_the_proto_is_passed_on() -> None:
-    """A field that is added to the proto and forgotten here shows up."""
-    names = {field.name for field in generation_pb2.SamplingParams.DESCRIPTOR.fields}
-
-    assert names == {*convert._SCALARS, "stop", "stop_token_ids", "ignore_eos"}
 
 
 @pytest.mark.parametrize(

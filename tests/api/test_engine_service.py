@@ -11,7 +11,7 @@ from google.protobuf import duration_pb2
 
 from tests.fakes.host import DEADLINE_SECONDS, Host, wish
 from tests.fakes.served import connected, details_of, loaded_by, reason_of, request, serving, status_of
-from vllmd.api import convert
+from vllmd.api import parse
 from vllmd.api.engine_service import EngineService
 from vllmd.engines.state import State
 from vllmd.v1 import engine_service_pb2 as pb
@@ -70,7 +70,7 @@ async def test_a_lease_that_its_client_never_got_is_none() -> None:
         async for response in call:
             if response.HasField("loaded"):
                 break
-        granted = host.scheduler.leases.count(convert.id_of(response.loaded.engine.name, "engines"))
+        granted = host.scheduler.leases.count(parse.id_of(response.loaded.engine.name, "engines"))
         await call.aclose()
         entry = host.scheduler.engines.entries()[0]
         await host.state(entry, State.STOPPED)

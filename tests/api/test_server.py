@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import stat
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tests.fakes.host import Host
 from tests.fakes.served import connected, serving
 from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
-from vllmd.api.server import SERVICES, Server, check_listen, lock
+from vllmd.api.server import SERVICES, Server, check_listen
 from vllmd.errors import NotPossible
 from vllmd.v1 import host_service_pb2
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
@@ -89,75 +88,6 @@ def test_anything_else_is_refused(address: str) -> None:
         check_listen(address)
 
     assert refused.value.reason == "LISTEN_REFUSED"
-
-
-def test_a_second_daemon_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
-    """Who tries is told who serves there already."""
-    held = lock(tmp_path / "s")
-    with pytest.raises(NotPossible, match=f"pid {os.getpid()}") as refused:
-        lock(tmp_path / "s")
-    os.close(held)
-
-    assert refused.value.reason == "ALREADY_RUNNING"
-    assert refused.value.metadata["pid"] == str(os.getpid())
-
-
-@pytest.mark.parametrize("unlinked", [True, False])
-def test_a_lock_can_be_taken_again_after_its_holder(tmp_path: Path, unlinked: bool) -> None:
-    """Neither an end in good order nor a crash leaves anything in the way."""
-    first = lock(tmp_path / "s")
-    if unlinked:
-        (tmp_path / "s.lock").unlink()
-    os.close(first)
-    second = lock(tmp_path / "s")
-    content = (tmp_path / "s.lock").read_text()
-    os.close(second)
-
-    assert content == f"{os.getpid()}\n"
-
-
-@pytest.mark.parametrize("exists", [True, False])
-def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path, exists: bool) -> None:
-    """The socket may be in a directory of everybody's; what a planted link points to is neither emptied nor made."""
-    precious = tmp_path / "precious"
-    if exists:
-        precious.write_text("data")
-    (tmp_path / "s.lock").symlink_to(precious)
-
-    with pytest.raises(OSError, match="symbolic link"):
-        lock(tmp_path / "s")
-    assert precious.exists() == exists
-    assert not exists or precious.read_text() == "data"
-
-
-def test_a_lock_on_a_file_that_is_gone_is_none(tmp_path: Path) -> None:
-    """However starts and ends are interleaved, there is never more than one daemon."""
-    inside = threading.Semaphore(1)
-    overlaps = []
-    turns = []
-
-    def run_daemons() -> None:
-        for _ in range(100):
-            try:
-                held = lock(tmp_path / "s")
-            except NotPossible:
-                continue
-            turns.append(1)
-            if not inside.acquire(blocking=False):
-                overlaps.append(1)
-                continue
-            inside.release()
-            (tmp_path / "s.lock").unlink()
-            os.close(held)
-
-    threads = [threading.Thread(target=run_daemons) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-
-    assert overlaps == []
-    assert turns
 
 
 async def test_the_socket_has_its_mode_and_its_place() -> None:

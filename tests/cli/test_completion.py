@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,47 @@ def test_without_a_daemon_nothing(daemon: FakeDaemon, run: Run) -> None:
 def test_commands(run: Run, line: str) -> None:
     """Commands are offered."""
     assert {"status", "stop"} <= set(complete(run, line))
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"), [("bash", "complete -o default"), ("zsh", "#compdef vllmd-cli"), ("fish", "complete --command")]
+)
+def test_script_of_the_shell_that_was_named(run: Run, shell: str, words: str) -> None:
+    """The script is for the shell that is asked for, whichever this one is."""
+    result = run("completion", shell)
+
+    assert result.exit_code == 0
+    assert words in result.stdout
+    assert f"_VLLMD_CLI_COMPLETE=complete_{shell}" in result.stdout
+
+
+def test_script_works_in_bash(tmp_path: Path, daemon: FakeDaemon) -> None:
+    """What is printed, sourced as the help says, completes the name of an engine."""
+    daemon.engines = [ready(), failed()]
+    program = tmp_path / "vllmd-cli"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vllmd.cli "$@"\n')
+    program.chmod(0o755)
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VLLMD_ADDRESS": daemon.target}
+    script = """
+        source <(vllmd-cli completion bash)
+        COMP_WORDS=(vllmd-cli stop qw) COMP_CWORD=2
+        _vllmd_cli_completion vllmd-cli
+        echo "${COMPREPLY[@]}"
+    """
+
+    done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, timeout=30, check=False)
+
+    assert (done.stdout, done.stderr) == ("qwen3-8b-3f2a\n", "")
+
+
+def test_other_shell_is_misuse(run: Run) -> None:
+    """A shell without a script is refused with those that have one, and typer's options that guess are not offered."""
+    result = run("completion", "tcsh")
+
+    assert result.exit_code == 2
+    assert "'bash', 'zsh', 'fish'" in result.stderr
+    assert "-completion" not in run("--help").stdout
+    assert run("--show-completion", "zsh").exit_code == 2
 
 
 def test_help_needs_no_grpc() -> None:

@@ -32,3 +32,8 @@ def test_json(daemon: FakeDaemon, run: Run) -> None:
 
     assert json.loads(run("engines", "-o", "json").stdout)["engines"][0]["name"] == "engines/qwen3-8b-3f2a"
     assert json.loads(run("engines", "qwen3-8b-3f2a", "-o", "json").stdout)["engine"]["pid"] == 4711
+
+
+def test_json_of_no_engines_is_an_empty_list(run: Run) -> None:
+    """`jq -r '.engines[].name'` of the help prints nothing where there are none, instead of failing over null."""
+    assert json.loads(run("engines", "-o", "json").stdout)["engines"] == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Run, Spawn
 from tests.fakes.fake_daemon import FakeDaemon, Refusal
-from vllmd.cli.failures import how_to_start
+from vllmd.cli.failures import as_sentence, how_to_start
 
 
 def test_no_daemon_says_what_to_do(daemon: FakeDaemon, run: Run) -> None:
@@ -66,6 +66,42 @@ def test_failed_load_shows_the_end_of_the_log(daemon: FakeDaemon, run: Run) -> N
     assert "  │ line 29\n" in result.stderr
     assert "line 14" not in result.stderr
     assert result.stderr.endswith("Try: vllmd-cli logs e-1 -n 200\n")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "max_tokens must be at least 1.",
+        "dtype='x' is none",
+        "dtype = x is none",
+        "n: one",
+        "Qwen/Q is no model",
+        "7 up",
+    ],
+)
+def test_names_stay_as_they_are(message: str) -> None:
+    """A message that begins with a name is not capitalised: there is no Max_tokens."""
+    assert as_sentence(message) == message
+
+
+def test_words_begin_with_a_capital_letter() -> None:
+    """Everything else is a sentence."""
+    assert as_sentence("it's gone, in short") == "It's gone, in short"
+    assert as_sentence("died") == "Died"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(["load", "m", "--set", "max_model_len=-1"], "INVALID_ENGINE_ARG"), (["generate", "e", "x", "--top-p", "7"], "X")],
+)
+def test_refused_value_is_misuse(daemon: FakeDaemon, run: Run, arguments: list[str], reason: str) -> None:
+    """A value that only the daemon can refuse ends like one that the command line refuses."""
+    daemon.load = daemon.generate = [Refusal(reason, "top_p must be at most 1", grpc.StatusCode.INVALID_ARGUMENT)]
+
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: top_p must be at most 1 ({reason})\n"
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["load"], ["load", "m", "--ttl", "x"], ["logs", "e", "-n", "-1"]])

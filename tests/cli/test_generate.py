@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from tests.cli.conftest import Run, Spawn
 from tests.fakes.fake_daemon import FakeDaemon, Hang
 from tests.fakes.samples import ready, tokens
+from vllmd.v1 import engine_service_pb2 as pb
 
 
 def request(daemon: FakeDaemon) -> Any:
@@ -102,6 +103,17 @@ def test_json_is_one_response_a_line(daemon: FakeDaemon, run: Run) -> None:
     assert lines[-1]["finish_reason"] == "FINISH_REASON_LENGTH"
 
 
+def test_json_says_the_end_only_at_the_end(daemon: FakeDaemon, run: Run) -> None:
+    """A token's line has its text, even an empty one, and no reason why nothing has ended; the last has every field."""
+    daemon.generate = [pb.GenerateResponse(token_ids=[1]), *tokens()]
+
+    lines = [json.loads(line) for line in run("generate", "e", "hi", "-o", "json").stdout.splitlines()]
+
+    assert lines[:2] == [{"text": "", "token_ids": [1]}, {"text": "Once", "token_ids": [1]}]
+    assert lines[-1]["stop_reason"] == ""
+    assert lines[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "cached_tokens": 0}
+
+
 def test_ctrl_c_aborts_the_request(daemon: FakeDaemon, spawn: Spawn) -> None:
     """SIGINT keeps what has come, cancels in the daemon and exits with 130."""
     daemon.generate = [tokens()[0], Hang()]
@@ -115,3 +127,12 @@ def test_ctrl_c_aborts_the_request(daemon: FakeDaemon, spawn: Spawn) -> None:
     assert process.returncode == 130
     assert err == ""
     assert daemon.cancelled.wait(5)
+
+
+@pytest.mark.parametrize("option", ["--max-tokens", "--min-tokens", "--top-k", "--seed", "--stop-token-id"])
+def test_a_number_that_can_not_be_sent_is_misuse(run: Run, option: str) -> None:
+    """It is refused like any other option that is wrong, with the range."""
+    result = run("generate", "qwen3-8b-3f2a", "hi", option, str(2**63))
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr

@@ -65,9 +65,25 @@ def test_json_is_one_message_a_line(daemon: FakeDaemon, run: Run) -> None:
     result = run("load", "m", "-o", "json")
 
     first, last = (json.loads(line) for line in result.stdout.splitlines())
-    assert first["progress"]["weights_fraction"] == 0.25
+    assert first == {
+        "progress": {"phase": "PHASE_LOADING_WEIGHTS", "weights_fraction": 0.25, "elapsed": "14.200s", "message": ""}
+    }
+    assert last["loaded"]["reused"] is False
     assert last["loaded"]["lease"]["name"] == LEASE
     assert result.stderr == ""
+
+
+def test_progress_of_one_phase_is_no_flood(daemon: FakeDaemon, run: Run) -> None:
+    """Where stderr is no terminal, fifty steps of one phase are a line each ten seconds."""
+    steps = (
+        progress(LoadProgress.PHASE_CAPTURING_GRAPHS, 30 + step / 2, f"capturing CUDA graphs {step}/51")
+        for step in range(51)
+    )
+    daemon.load = [progress(LoadProgress.PHASE_COMPILING, 29), *steps, loaded()]
+
+    lines = run("load", "m").stderr.splitlines()
+
+    assert [line.split()[-1] for line in lines] == ["compiling", "0/51", "20/51", "40/51"]
 
 
 def test_ctrl_c_cancels_the_load(daemon: FakeDaemon, spawn: Spawn) -> None:

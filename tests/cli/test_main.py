@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.samples import status
+from vllmd.cli.main import app
 
 COMMANDS = ["status", "load", "generate", "release", "stop", "engines", "logs", "version"]
 
@@ -23,8 +26,17 @@ def test_overview_lists_commands_and_exit_codes(run: Run) -> None:
     """Who types nothing reads what there is."""
     out = run().output
 
-    assert all(command in out for command in COMMANDS)
-    assert "3 daemon unreachable" in out
+    assert all(command in out for command in [*COMMANDS, "completion"])
+    assert "2 misuse, refused values included, 3 no daemon answers" in " ".join(out.split())
+
+
+def test_readme_and_help_agree_on_the_exit_codes() -> None:
+    """Whoever writes a script may read either."""
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    codes = str(app.info.epilog).removesuffix(", 130 ended by Ctrl-C.")
+
+    assert codes.startswith("Exit status: 0 done")
+    assert codes in readme
 
 
 def test_address_on_the_command_line_wins(daemon: FakeDaemon, run: Run) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from vllmd.cli.progress import describe, percent
+import pytest
+
+from tests.fakes.samples import seconds
+from vllmd.cli.progress import describe, deserves_line, percent
 from vllmd.v1.engine_pb2 import LoadProgress
 
 
@@ -18,3 +21,22 @@ def test_percent_only_where_known() -> None:
     assert percent(LoadProgress(phase=weights, weights_fraction=0.0)) == "0%"
     assert percent(LoadProgress(phase=weights, weights_fraction=0.426)) == "43%"
     assert percent(LoadProgress(phase=graphs, weights_fraction=1.0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("phase", "message", "elapsed", "deserves"),
+    [
+        (LoadProgress.PHASE_COMPILING, "compiling", 5.1, True),
+        (LoadProgress.PHASE_CAPTURING_GRAPHS, "graph 2", 14.9, False),
+        (LoadProgress.PHASE_CAPTURING_GRAPHS, "graph 2", 15.0, True),
+        (LoadProgress.PHASE_CAPTURING_GRAPHS, "graph 1", 60.0, False),
+    ],
+)
+def test_what_deserves_a_line(
+    phase: LoadProgress.Phase.ValueType, message: str, elapsed: float, deserves: bool
+) -> None:
+    """A new phase does at once, other words after ten seconds, and the time alone never."""
+    last = LoadProgress(phase=LoadProgress.PHASE_CAPTURING_GRAPHS, message="graph 1", elapsed=seconds(5))
+
+    assert deserves_line(last, None)
+    assert deserves_line(LoadProgress(phase=phase, message=message, elapsed=seconds(elapsed)), last) is deserves

@@ -39,7 +39,7 @@ def test_spelling_of_the_command_line_of_vllm() -> None:
     assert parse_settings(["--max-model-len=1"], "--set") == {"max_model_len": 1}
 
 
-@pytest.mark.parametrize("items", [["x"], ["=1"], ["a=1", "a=2"]])
+@pytest.mark.parametrize("items", [["x"], ["=1"], ["a=1", "a=2"], ["a-b=1", "a_b=2"]])
 def test_misuse(items: list[str]) -> None:
     """No key, no value, or one key twice is misuse."""
     with pytest.raises(typer.BadParameter):

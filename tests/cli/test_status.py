@@ -4,7 +4,7 @@ import json
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
-from tests.fakes.samples import status
+from tests.fakes.samples import failed, status
 from vllmd.v1.host_service_pb2 import GetStatusResponse, Host
 
 
@@ -61,3 +61,28 @@ def test_json_has_the_names_of_the_proto(daemon: FakeDaemon, run: Run) -> None:
 
     assert answer["host"]["driver_version"] == "570.86.15"
     assert answer["engines"][0]["progress"]["weights_fraction"] == 0.42
+
+
+def test_json_of_an_empty_host_has_empty_lists(daemon: FakeDaemon, run: Run) -> None:
+    """`jq '.gpus[].free_bytes'` of the help prints nothing where there are no GPUs, instead of failing over null."""
+    daemon.status = GetStatusResponse(host=Host(hostname="h"))
+
+    answer = json.loads(run("status", "-o", "json").stdout)
+
+    assert (answer["gpus"], answer["engines"]) == ([], [])
+    assert answer["host"]["draining"] is False
+
+
+def test_old_failures_do_not_fill_the_screen(daemon: FakeDaemon, run: Run) -> None:
+    """Of many failed engines the status shows the last ones only; `engines` has them all."""
+    daemon.engines = [failed() for _ in range(5)]
+    for number, engine in enumerate(daemon.engines):
+        engine.name = f"engines/e-{number}"
+    daemon.status = GetStatusResponse(engines=daemon.engines)
+
+    out = run("status").stdout
+
+    assert "e-2" in out
+    assert "e-3" not in out
+    assert "… and 2 more that failed: vllmd-cli engines\n" in out
+    assert "e-4" in run("engines").stdout

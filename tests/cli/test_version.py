@@ -15,6 +15,19 @@ def test_both_versions(daemon: FakeDaemon, run: Run) -> None:
     assert run("version").stdout == f"vllmd-cli  {vllmd.__version__}\nvllmd      0.1.0 at {daemon.target}\n"
 
 
+def test_option_is_the_first_line_of_the_command(daemon: FakeDaemon, run: Run) -> None:
+    """`--version` answers without a daemon and before anything else, but not into a line that is being typed."""
+    daemon.close()
+
+    result = run("--version")
+
+    assert (result.exit_code, result.stdout) == (0, f"vllmd-cli  {vllmd.__version__}\n")
+    assert run("version").stdout.startswith(result.stdout)
+    assert run("--version", "nonsense").exit_code == 0
+    line = {"COMP_WORDS": "vllmd-cli --version st", "COMP_CWORD": "2", "_VLLMD_CLI_COMPLETE": "complete_bash"}
+    assert run(**line).stdout.split() == ["status", "stop"]
+
+
 def test_without_a_daemon(daemon: FakeDaemon, run: Run) -> None:
     """That no daemon answers is an answer."""
     daemon.close()

@@ -28,6 +28,19 @@ def test_load_request_says_what_was_wished() -> None:
     assert load_request("m", auto_config=False).disable_auto_config
 
 
+def test_engine_arguments_may_be_spelt_as_options() -> None:
+    """vLLM's command line and its Python spell one name in two ways; both reach the daemon as Python's."""
+    request = load_request("m", engine_args={"max-model-len": 8192, "--enforce-eager": True, "dtype": "a-b"})
+
+    assert dict(request.engine_args) == {"max_model_len": 8192, "enforce_eager": True, "dtype": "a-b"}
+
+
+def test_engine_argument_in_two_spellings_is_refused() -> None:
+    """Which one was meant is not for us to choose."""
+    with pytest.raises(TypeError, match="max_model_len is given twice"):
+        load_request("m", engine_args={"max-model-len": 1, "max_model_len": 2})
+
+
 def test_duration_from_seconds_or_timedelta() -> None:
     """Seconds and timedelta mean the same; nothing stays unset."""
     assert duration(1.5) == duration(timedelta(seconds=1.5))

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-from vllmd.client.target import default_target, normalize
+import os
+from pathlib import Path
+
+import pytest
+
+from vllmd.client.target import default_target, is_private, normalize
 
 NOTHING = frozenset[str]()
 OWN = "/run/user/1000/vllmd/vllmd.sock"
+WITHOUT_XDG = f"/tmp/vllmd-{os.geteuid()}/vllmd.sock"
+SERVICE = "/run/vllmd/vllmd.sock"
 
 
 def test_address_in_the_environment_wins() -> None:
@@ -20,15 +27,54 @@ def test_own_daemon_comes_before_the_service() -> None:
 
 def test_service_without_own_daemon() -> None:
     """Without a daemon of one's own, the service's socket is meant."""
-    service = "/run/vllmd/vllmd.sock"
+    environ = {"XDG_RUNTIME_DIR": "/run/user/1000"}
 
-    assert default_target({"XDG_RUNTIME_DIR": "/run/user/1000"}, {service}.__contains__) == f"unix:{service}"
-    assert default_target({}, NOTHING.__contains__) == f"unix:{service}"
+    assert default_target(environ, {SERVICE}.__contains__, NOTHING.__contains__) == f"unix:{SERVICE}"
+    assert default_target({}, NOTHING.__contains__, NOTHING.__contains__) == f"unix:{SERVICE}"
 
 
 def test_where_ones_own_daemon_would_be() -> None:
     """With no daemon at all, the socket that is named is the one that a daemon started now would have."""
     assert default_target({"XDG_RUNTIME_DIR": "/run/user/1000"}, NOTHING.__contains__) == f"unix:{OWN}"
+
+
+@pytest.mark.parametrize("environ", [{}, {"XDG_RUNTIME_DIR": "/run/user/1000"}])
+@pytest.mark.parametrize("others", [NOTHING, {SERVICE}])
+def test_own_daemon_without_a_runtime_directory(environ: dict[str, str], others: frozenset[str]) -> None:
+    """A daemon that was started without XDG_RUNTIME_DIR is found, as one's own, before the service."""
+    private = {os.path.dirname(WITHOUT_XDG)}
+
+    assert default_target(environ, (others | {WITHOUT_XDG}).__contains__, private.__contains__) == f"unix:{WITHOUT_XDG}"
+
+
+def test_somebody_elses_socket_is_not_ones_own() -> None:
+    """What lies under a name that anybody can make is not trusted, however much it looks like a daemon's."""
+    assert default_target({}, {WITHOUT_XDG}.__contains__, NOTHING.__contains__) == f"unix:{SERVICE}"
+
+
+def test_private_is_what_nobody_else_can_write_to(tmp_path: Path) -> None:
+    """Modes, links, files, what is not there and what belongs to others, as the daemon checks its own directory."""
+    directory, link, file = tmp_path / "d", tmp_path / "l", tmp_path / "f"
+    directory.mkdir(mode=0o700)
+    link.symlink_to(directory)
+    file.touch(mode=0o600)
+
+    assert is_private(str(directory))
+    assert not any(is_private(str(path)) for path in (link, file, tmp_path / "missing"))
+    for mode in (0o720, 0o702, 0o777):
+        directory.chmod(mode)
+        assert not is_private(str(directory))
+
+
+def test_directory_of_somebody_else_is_not_private(tmp_path: Path) -> None:
+    """Another user's directory is that user's, whatever its mode."""
+    theirs = Path("/")
+    if os.geteuid() == 0:
+        theirs = tmp_path
+        os.chown(theirs, 12345, -1)
+
+    assert not theirs.stat().st_mode & 0o022
+    assert not is_private(str(theirs))
 
 
 def test_bare_path_is_a_socket() -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.fakes.processes import Family
-from vllmd.engines.containment import Containment, open_containment, own_cgroup
+from vllmd.engines.containment import Containment, group_name, open_containment, own_cgroup
 from vllmd.worker.cgroup import remove as remove_cgroup
 
 HYBRID = """\
@@ -20,7 +20,7 @@ HYBRID = """\
 
 ORPHAN = """
 import os, sys
-from vllmd.engines.containment import become_subreaper
+from vllmd.engines.containment import group_name, become_subreaper
 if sys.argv[1] == "reaper": become_subreaper()
 told, tell = os.pipe()
 if os.fork() == 0:
@@ -105,7 +105,7 @@ def test_what_was_asked_for_is_what_one_gets(cgroups: Containment) -> None:
 def test_who_may_not_make_cgroups_gets_sessions() -> None:
     """Unless only cgroups will do: then it is an error that says so."""
     program = (
-        "import os; from vllmd.engines.containment import open_containment\n"
+        "import os; from vllmd.engines.containment import group_name, open_containment\n"
         "from vllmd.errors import NotPossible\n"
         "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         "print(open_containment('vd-none').kind)\n"
@@ -147,3 +147,9 @@ def test_orphans_come_to_the_subreaper(role: str, children: str) -> None:
     output = subprocess.check_output([sys.executable, "-c", ORPHAN, role], text=True)
 
     assert output.strip() == children
+
+
+def test_the_group_of_a_directory_keeps_its_name() -> None:
+    """The next daemon finds the cgroups of this one; another directory has others."""
+    assert group_name(pathlib.Path("/run/vllmd")) == "vllmd-96691bec"
+    assert group_name(pathlib.Path("/run/vllmd2")) != group_name(pathlib.Path("/run/vllmd"))

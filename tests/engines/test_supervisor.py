@@ -9,6 +9,7 @@ import pytest
 
 from tests.engines.conftest import MakeEngine
 from tests.fakes.supervised import DEADLINE_SECONDS, Engine
+from vllmd.engines import reclaim
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import Phase
 from vllmd.engines.state import State
@@ -136,7 +137,7 @@ async def test_engine_that_never_started_leaves_nothing(engine: Engine, make_eng
     assert await engine.ended() is State.STOPPED
     assert await refused.ended() is State.FAILED
     assert str(refused.supervisor.error()) == "There are too few."
-    assert engine.supervisor.report is None
+    assert engine.supervisor.report == refused.supervisor.report == reclaim.NOTHING
 
 
 async def test_second_start_and_late_events_change_nothing(engine: Engine) -> None:

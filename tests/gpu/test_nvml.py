@@ -122,3 +122,13 @@ def test_a_driver_that_finds_nothing(driver: FakePynvml) -> None:
     driver.count = 0
 
     assert Nvml().snapshot() == Inventory((), "570.86.15", "NVML finds no GPU")
+
+
+def test_gpus_that_are_hidden_from_cuda_are_hidden_from_the_daemon(driver: FakePynvml) -> None:
+    """Where all are, it says so: nobody should look for a broken driver."""
+    none = Nvml("7").snapshot()
+
+    assert [gpu.index for gpu in Nvml("1").snapshot().gpus] == [1]
+    assert none.gpus == ()
+    assert none.error == f"CUDA_VISIBLE_DEVICES=7 leaves none of {len(Nvml().snapshot().gpus)} GPUs"
+    assert none.available

@@ -135,6 +135,12 @@ def home(*options: str) -> Iterator[Home]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def vllmd(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `vllmd` to its end."""
+    command = [sys.executable, "-m", "vllmd", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
 def load_request(model: str = "fake", **engine_args: Any) -> engine_service_pb2.LoadModelRequest:
     """Ask for a model with engine arguments."""
     request = engine_service_pb2.LoadModelRequest(model=model)

@@ -11,7 +11,7 @@ from tests.fakes.host import Host, hanging, until, wish
 from vllmd.api import status
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
-from vllmd.errors import NotFound, VllmdError
+from vllmd.errors import Exhausted, NotFound, VllmdError
 from vllmd.scheduler import placement
 from vllmd.scheduler.entry import Entry
 
@@ -49,10 +49,37 @@ async def test_engines_of_different_gpus_load_at_once() -> None:
             assert State.STARTING is second.supervisor.state
 
 
-async def test_engines_on_the_cpu_load_at_once() -> None:
-    """Without a GPU there is nothing that engines could disturb each other on."""
-    async with Host() as host, host.starting(hanging("fake/a")), host.starting(hanging("fake/b")) as second:
+async def test_engines_on_the_cpu_load_one_at_a_time() -> None:
+    """Each start takes all cores and some GB; what has been loaded is in nobody's way."""
+    async with Host() as host:
+        with host.scheduler.loading(hanging("fake/a")) as first, host.scheduler.loading(wish("fake/b")) as second:
+            await host.state(first, State.STARTING)
+            await host.monitor.snapshot()  # comes after that of the second one's plan, which has been made by now
+            states = first.supervisor.state, second.supervisor.state
+            await host.scheduler.stop(first.supervisor.id, True, "a test kills it")
+            await host.ready(second)
+            host.scheduler.grant(second, None, False)
+        third, _ = await host.load(wish("fake/c"))
+
+        assert states == (State.STARTING, State.PENDING)
         assert gpu_indices(second) == []
+        assert second.supervisor.state is third.supervisor.state is State.READY
+
+
+async def test_no_more_than_so_many_engines_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes after them is told so, and nothing is made for it."""
+    monkeypatch.setattr(placement, "MOST_PENDING", 2)
+    async with Host(gpu()) as host, host.starting(hanging("fake/a")):
+        with (
+            host.scheduler.loading(wish("fake/b")),
+            host.scheduler.loading(wish("fake/c")),
+            pytest.raises(Exhausted) as refused,
+            host.scheduler.loading(wish("fake/d")),
+        ):
+            pass
+
+        assert refused.value.reason == "QUEUE_FULL"
+        assert len(host.scheduler.engines.entries()) == 3
 
 
 async def test_a_stop_waits_for_a_neighbours_load() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.fakes.host import Host, finish, hanging, wish
 from vllmd.engines.state import State
-from vllmd.errors import NotFound, NotPossible, Unavailable, VllmdError
+from vllmd.errors import Exhausted, NotFound, NotPossible, Unavailable, VllmdError
+from vllmd.scheduler import scheduler
 from vllmd.tasks import spawn
 from vllmd.worker.protocol import TextPrompt
 
@@ -231,3 +232,18 @@ async def test_owners_maps_every_process_of_an_engine() -> None:
         assert len(owners) == 3
         assert {entry.supervisor.id} == set(owners.values())
         assert host.scheduler.owners() == {}
+
+
+async def test_no_more_than_so_many_leases_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody forgets to release them; the engine goes on for those who have one."""
+    monkeypatch.setattr(scheduler, "MOST_LEASES", 2)
+    async with Host() as host:
+        _, first = await host.load(wish())
+        await host.load(wish())
+        with pytest.raises(Exhausted) as refused:
+            await host.load(wish())
+        host.scheduler.release(first.id)
+        entry, _ = await host.load(wish())
+
+        assert refused.value.reason == "TOO_MANY_LEASES"
+        assert host.scheduler.leases.count(entry.supervisor.id) == len(host.scheduler.leases) == 2

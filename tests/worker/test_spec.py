@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pathlib
 import stat
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -67,3 +68,14 @@ def test_progress_is_nobody_elses_business(tmp_path: pathlib.Path) -> None:
         os.umask(old)
 
     assert stat.S_IMODE((tmp_path / PROGRESS).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_plain_file_holds_nobody_up(tmp_path: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
+    """Code that runs in the engine may put anything into the engine's directory."""
+    make(tmp_path / SPEC)
+    make(tmp_path / PROGRESS)
+
+    with pytest.raises(OSError, match=r"plain file|symbolic links|directory"):
+        read_spec(tmp_path)
+    assert read_progress(tmp_path) == []

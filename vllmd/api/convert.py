@@ -1,4 +1,4 @@
-"""Between the daemon's values and the protos, both ways, and nothing else."""
+"""From the daemon's values to the protos, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,30 +11,17 @@ from vllmd.engines import reclaim
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import State, Transition
-from vllmd.errors import InvalidRequest
 from vllmd.gpu.inventory import Gpu
 from vllmd.planner.plan import Choice
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
-from vllmd.scheduler.wish import Wish
-from vllmd.v1 import engine_pb2, engine_service_pb2, generation_pb2, gpu_pb2
-from vllmd.worker.protocol import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from vllmd.v1 import engine_pb2, generation_pb2, gpu_pb2
 
-MAX_TTL_SECONDS = 86400.0
-_MAX_STRUCT_BYTES = 64 << 10
-_MAX_DEPTH = 8
-"""Protobuf reads no message nested deeper than 100 levels, so an answer that holds a struct of 90 can't be read."""
-_EXACT = 2**53
-"""Beyond this a double is no exact integer, and an integer of it would be longer than any encoding takes."""
 _SOURCES = {
     "client": engine_pb2.EngineArg.SOURCE_CLIENT,
     "host": engine_pb2.EngineArg.SOURCE_HOST,
     "auto": engine_pb2.EngineArg.SOURCE_AUTO,
 }
-_SCALARS = (
-    "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty",
-    "frequency_penalty", "repetition_penalty", "seed", "skip_special_tokens",
-)  # fmt: skip
 
 
 def duration(seconds: float) -> duration_pb2.Duration:
@@ -47,124 +34,6 @@ def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
     """Convert seconds since the epoch."""
     nanos = round(seconds * 1e9)
     return timestamp_pb2.Timestamp(seconds=nanos // 10**9, nanos=nanos % 10**9)
-
-
-def struct_values(struct: struct_pb2.Struct, field: str) -> dict[str, Any]:
-    """Convert a struct to plain values; JSON has no integers, so whole numbers become ones.
-
-    Raises:
-        InvalidRequest: it is larger or deeper than any sensible one, or holds a number that JSON does not have.
-    """
-    if struct.ByteSize() > _MAX_STRUCT_BYTES:
-        message = f"{field} takes {struct.ByteSize()} bytes; at most {_MAX_STRUCT_BYTES} are possible."
-        raise InvalidRequest("INVALID_FIELD", message, field=field)
-    try:
-        values = json_format.MessageToDict(struct)
-    except (json_format.Error, ValueError) as error:
-        raise InvalidRequest("INVALID_FIELD", f"A value in {field} is not one of JSON's: {error}.") from error
-    try:
-        return {name: _whole(value, _MAX_DEPTH) for name, value in values.items()}
-    except _TooDeep:
-        message = f"{field} is nested deeper than {_MAX_DEPTH} levels."
-        raise InvalidRequest("INVALID_FIELD", message, field=field) from None
-
-
-class _TooDeep(Exception):
-    """A value is nested deeper than allowed."""
-
-
-def _whole(value: Any, depth: int) -> Any:
-    if depth == 0:
-        raise _TooDeep
-    match value:
-        case float() if value.is_integer() and abs(value) <= _EXACT:
-            return int(value)
-        case dict():
-            return {key: _whole(item, depth - 1) for key, item in value.items()}
-        case list():
-            return [_whole(item, depth - 1) for item in value]
-        case _:
-            return value
-
-
-def id_of(name: str, collection: str) -> str:
-    """Take the id out of a resource name such as `engines/qwen3-8b-3f2a`.
-
-    Raises:
-        InvalidRequest: it is not the name of such a resource.
-    """
-    head, slash, resource_id = name.partition("/")
-    if head != collection or not slash or not resource_id:
-        raise InvalidRequest("INVALID_NAME", f"{name!r} is not a name of the form {collection}/….", name=name)
-    return resource_id
-
-
-def wish(request: engine_service_pb2.LoadModelRequest) -> Wish:
-    """Read what a client wants loaded.
-
-    Raises:
-        InvalidRequest: it names no model, or is larger than any sensible wish: it stays listed for a while.
-    """
-    if not request.model:
-        raise InvalidRequest(
-            "INVALID_FIELD", "model is required: a Hugging Face id or an absolute path.", field="model"
-        )
-    for field, value, most in (("model", request.model, 4096), ("revision", request.revision, 256)):
-        if len(value) > most or not value.isprintable():
-            message = f"{field} has at most {most} characters, all of them printable."
-            raise InvalidRequest("INVALID_FIELD", message, field=field)
-    args = struct_values(request.engine_args, "engine_args")
-    return Wish(request.model, request.revision, args, not request.disable_auto_config)
-
-
-def ttl(value: duration_pb2.Duration, given: bool) -> float | None:
-    """Read the length of a lease.
-
-    Raises:
-        InvalidRequest: it is not positive, or over a day.
-    """
-    if not given:
-        return None
-    seconds = value.seconds + value.nanos * 1e-9
-    if not 0 < seconds <= MAX_TTL_SECONDS:
-        raise InvalidRequest(
-            "INVALID_FIELD",
-            f"A lease lasts more than 0 s and at most 24 h; {seconds:g} s was asked for.",
-            seconds=seconds,
-        )
-    return seconds
-
-
-def prompt(request: engine_service_pb2.GenerateRequest) -> Prompt:
-    """Read a prompt.
-
-    Raises:
-        InvalidRequest: there is none.
-    """
-    match request.WhichOneof("prompt"):
-        case "text":
-            return TextPrompt(request.text)
-        case "tokens" if request.tokens.token_ids:
-            return TokenPrompt(list(request.tokens.token_ids))
-        case "chat" if request.chat.messages:
-            messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
-            return ChatPrompt(messages, struct_values(request.chat.template_args, "template_args"))
-        case None:
-            raise InvalidRequest("INVALID_FIELD", "A prompt is required: text, tokens or chat.", field="prompt")
-        case empty:
-            raise InvalidRequest("INVALID_FIELD", f"The prompt is empty: {empty} holds nothing.", field=empty)
-
-
-def sampling_params(params: generation_pb2.SamplingParams) -> dict[str, Any]:
-    """Read the sampling parameters that the client set, by vLLM's names."""
-    found: dict[str, Any] = {name: getattr(params, name) for name in _SCALARS if params.HasField(name)}  # type: ignore[arg-type]
-    if params.stop:
-        found["stop"] = list(params.stop)
-    if params.stop_token_ids:
-        found["stop_token_ids"] = list(params.stop_token_ids)
-    if params.ignore_eos:
-        found["ignore_eos"] = True
-    return found
 
 
 def finish_reason(reason: str) -> generation_pb2.FinishReason.ValueType:
@@ -197,8 +66,8 @@ def lease(value: Lease, wall_minus_monotonic: float) -> engine_pb2.Lease:
     return result
 
 
-def engine(entry: Entry, lease_count: int, now: float) -> engine_pb2.Engine:
-    """Convert an engine as it is now, in seconds since the epoch."""
+def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> engine_pb2.Engine:
+    """Convert an engine as it is now, in seconds since the epoch; *brief* leaves lines of its log out, for lists."""
     supervisor = entry.supervisor
     choices = supervisor.plan.choices if supervisor.plan is not None else ()
     result = engine_pb2.Engine(
@@ -231,6 +100,8 @@ def engine(entry: Entry, lease_count: int, now: float) -> engine_pb2.Engine:
             result.report.load_duration.CopyFrom(duration(supervisor.ready - supervisor.spawned))
     if supervisor.failure is not None:
         result.failure.CopyFrom(_failure(supervisor.failure))
+        if brief:
+            del result.failure.log_lines[:]
     if supervisor.report is not None:
         result.reclaim.CopyFrom(_reclaim(supervisor.report))
     return result

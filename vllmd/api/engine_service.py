@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from vllmd.api import convert
+from vllmd.api import convert, parse
 from vllmd.api.status import raising, streaming
 from vllmd.engines.streams import Chunk, Stream
 from vllmd.errors import InvalidRequest
@@ -35,8 +35,8 @@ class EngineService(EngineServiceServicer):
     @streaming
     async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> AsyncIterator[pb.LoadModelResponse]:
         """Report progress, then the lease; with `hold`, keep that until the client goes."""
-        wish = convert.wish(request)
-        ttl = convert.ttl(request.lease_ttl, request.HasField("lease_ttl"))
+        wish = parse.wish(request)
+        ttl = parse.ttl(request.lease_ttl, request.HasField("lease_ttl"))
         await self._scheduler.look_for(wish)
         with self._scheduler.loading(wish) as entry:
             reused = entry.supervisor.ready is not None
@@ -78,10 +78,10 @@ class EngineService(EngineServiceServicer):
         begun = time.monotonic()
         if bool(request.lease) == bool(request.engine):
             raise InvalidRequest("INVALID_FIELD", "Give either a lease or an engine.", field="lease")
-        lease_id = convert.id_of(request.lease, "leases") if request.lease else ""
-        engine_id = convert.id_of(request.engine, "engines") if request.engine else ""
-        prompt = convert.prompt(request)
-        params = convert.sampling_params(request.sampling_params)
+        lease_id = parse.id_of(request.lease, "leases") if request.lease else ""
+        engine_id = parse.id_of(request.engine, "engines") if request.engine else ""
+        prompt = parse.prompt(request)
+        params = parse.sampling_params(request.sampling_params)
         with self._scheduler.generating(lease_id, engine_id, prompt, params) as stream:
             first: float | None = None
             while True:
@@ -95,15 +95,15 @@ class EngineService(EngineServiceServicer):
     @raising
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         """End a lease, and wait for the engine if that ends it."""
-        entry = self._scheduler.release(convert.id_of(request.lease, "leases"))
+        entry = self._scheduler.release(parse.id_of(request.lease, "leases"))
         await self._scheduler.settled(entry)
         return pb.ReleaseResponse(engine=self._engine(entry))
 
     @raising
     async def RenewLease(self, request: pb.RenewLeaseRequest, context: Context) -> pb.RenewLeaseResponse:
         """Extend a lease."""
-        ttl = convert.ttl(request.ttl, request.HasField("ttl"))
-        lease = self._scheduler.renew(convert.id_of(request.lease, "leases"), ttl)
+        ttl = parse.ttl(request.ttl, request.HasField("ttl"))
+        lease = self._scheduler.renew(parse.id_of(request.lease, "leases"), ttl)
         return pb.RenewLeaseResponse(lease=self._lease(lease))
 
     @raising
@@ -122,17 +122,18 @@ class EngineService(EngineServiceServicer):
         page = entries[: request.page_size or _DEFAULT_PAGE]
         more = len(page) < len(entries)
         return pb.ListEnginesResponse(
-            engines=[self._engine(entry) for entry in page], next_page_token=page[-1].supervisor.id if more else ""
+            engines=[self._engine(entry, brief=True) for entry in page],
+            next_page_token=page[-1].supervisor.id if more else "",
         )
 
     @raising
     async def GetEngine(self, request: pb.GetEngineRequest, context: Context) -> pb.GetEngineResponse:
         """Get one engine."""
-        entry = self._scheduler.engines.get(convert.id_of(request.name, "engines"))
+        entry = self._scheduler.engines.get(parse.id_of(request.name, "engines"))
         return pb.GetEngineResponse(engine=self._engine(entry))
 
-    def _engine(self, entry: Entry) -> engine_pb2.Engine:
-        return convert.engine(entry, self._scheduler.leases.count(entry.supervisor.id), time.time())
+    def _engine(self, entry: Entry, brief: bool = False) -> engine_pb2.Engine:
+        return convert.engine(entry, self._scheduler.leases.count(entry.supervisor.id), time.time(), brief)
 
     def _lease(self, lease: Lease) -> engine_pb2.Lease:
         return convert.lease(lease, time.time() - time.monotonic())

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import psutil
 
-from vllmd.api import convert
+from vllmd.api import convert, parse
 from vllmd.api.status import raising, streaming
 from vllmd.engines import logs
 from vllmd.engines.state import State
@@ -66,7 +66,7 @@ class HostService(HostServiceServicer):
             ),
             gpus=[convert.gpu(gpu, owners) for gpu in inventory.gpus],
             engines=[
-                convert.engine(entry, counts.count(entry.supervisor.id), now)
+                convert.engine(entry, counts.count(entry.supervisor.id), now, brief=True)
                 for entry in self._scheduler.engines.entries()
                 if entry.supervisor.state is not State.STOPPED
             ],
@@ -75,7 +75,7 @@ class HostService(HostServiceServicer):
     @raising
     async def StopEngine(self, request: pb.StopEngineRequest, context: Context) -> pb.StopEngineResponse:
         """End an engine whoever uses it."""
-        engine_id = convert.id_of(request.name, "engines")
+        engine_id = parse.id_of(request.name, "engines")
         entry = await self._scheduler.stop(engine_id, request.force, "an operator stopped it")
         count = self._scheduler.leases.count(engine_id)
         return pb.StopEngineResponse(engine=convert.engine(entry, count, time.time()))
@@ -86,7 +86,7 @@ class HostService(HostServiceServicer):
         count = request.lines if request.HasField("lines") else _DEFAULT_LINES
         if not 0 <= count <= _MOST_LINES:
             raise InvalidRequest("INVALID_FIELD", f"lines is 0 to {_MOST_LINES}.", field="lines")
-        supervisor = self._scheduler.engines.get(convert.id_of(request.name, "engines")).supervisor
+        supervisor = self._scheduler.engines.get(parse.id_of(request.name, "engines")).supervisor
         while request.follow and supervisor.log is None and not supervisor.state.ended:
             await supervisor.changes.wait(_FOLLOW_SECONDS)  # it waits for its GPUs and has no log yet
         path = supervisor.log

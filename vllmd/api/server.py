@@ -2,13 +2,11 @@
 
 gRPC binds silently over a live Unix socket, takes its clients, and unlinks whatever is at the path when it
 stops, a successor's socket included. So the socket is bound under a name of this process, given its mode,
-and then renamed into place; who may do so is decided by a lock (`lock`).
+and then renamed into place; who may do so is decided by a lock (`daemon.claim`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import ipaddress
 import os
 import pathlib
@@ -38,33 +36,6 @@ _OPTIONS = (
     # A client that waits for a long load may ping, without being taken for an attacker.
     ("grpc.http2.max_ping_strikes", 0),
 )
-
-
-def lock(socket: pathlib.Path) -> int:
-    """Become the one daemon of this socket, until the descriptor that is returned is closed.
-
-    Raises:
-        NotPossible: another daemon is.
-    """
-    path = pathlib.Path(f"{socket}.lock")
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise NotPossible(
-                "ALREADY_RUNNING", f"Another vllmd (pid {pid or 'unknown'}) serves {socket}.", pid=pid, socket=socket
-            ) from None
-        # The one before us removes the file at its end: a lock on a file that is no longer there is none.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                break
-        os.close(descriptor)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def check_listen(address: str) -> None:

@@ -23,12 +23,17 @@ class Shell(enum.StrEnum):
     FISH = "fish"
 
 
-def completion(context: typer.Context, shell: Annotated[Shell, typer.Argument(help="Whose script to print.")]) -> None:
+def completion(
+    context: typer.Context,
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="The shell that is to complete.")],
+) -> None:
     """Print the script that lets a shell complete commands, options and the names of engines.
 
-    Examples, each once:
+    It takes effect in shells that are started afterwards. In zsh it belongs below `compinit`.
+
+    Examples:
       echo 'source <(vllmd-cli completion bash)' >> ~/.bashrc
-      echo 'source <(vllmd-cli completion zsh)' >> ~/.zshrc     # below compinit
+      echo 'source <(vllmd-cli completion zsh)' >> ~/.zshrc
       vllmd-cli completion fish > ~/.config/fish/completions/vllmd-cli.fish
     """
     from typer.completion import shell_complete

@@ -13,6 +13,8 @@ from typing import IO
 
 _LINE_ENDS = re.compile(rb"[\r\n]+")  # progress bars redraw their line with a bare carriage return
 _TAIL_BYTES = 1 << 20
+_LINE_BYTES = 1000
+"""What is kept of a line that is quoted: a file without line ends must not become an answer of a megabyte."""
 _SEEN_BYTES = 1 << 10
 """How much of what was read last a reader remembers, to find it again after a cut."""
 
@@ -69,7 +71,7 @@ def tail(path: pathlib.Path, count: int, end: int | None = None) -> list[str]:
     except FileNotFoundError:
         return []
     lines = [line for line in _LINE_ENDS.split(text) if line]
-    return [line.decode(errors="replace") for line in lines[-count:]] if count else []
+    return [line[:_LINE_BYTES].decode(errors="replace") for line in lines[-count:]] if count else []
 
 
 def end_offset(path: pathlib.Path) -> int:

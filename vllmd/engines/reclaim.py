@@ -50,6 +50,9 @@ class Report:
     memory_seconds: float = 0.0
 
 
+NOTHING = Report(True, "Nothing to give back: it was never started.")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remains:
     """All that an engine can leave: where its reclaim has to look."""
@@ -99,7 +102,7 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     problems = [] if back else ["NVML does not show its memory back"]
     if killed.survivors:
         problems.append(f"SIGKILL did not end {len(killed.survivors)} of its processes ({_list(killed.survivors)})")
-    removed, unremoved = _remove(remains, keep=bool(killed.survivors))
+    removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors))
     problems += unremoved
     final = {gpu.uuid: gpu.used_bytes for gpu in after}
     gpus = tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)

@@ -7,7 +7,6 @@ through `dispatch`, which is synchronous, so nothing can come between a decision
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import pathlib
 import time
@@ -19,9 +18,10 @@ from vllmd.engines.directory import Owned
 from vllmd.engines.ground import Ground
 from vllmd.engines.launch import launch
 from vllmd.engines.link import Link
-from vllmd.engines.process import EngineProcess, Watch
+from vllmd.engines.process import EngineProcess
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.engines.state import Action, Event, Life, State, step
+from vllmd.engines.tree_watch import TreeWatch
 from vllmd.errors import Unavailable, VllmdError
 from vllmd.gpu.inventory import Gpu
 from vllmd.planner.plan import Plan
@@ -68,8 +68,7 @@ class Supervisor:
         self._changed = changed
         self._owned: Owned | None = None
         self._process: EngineProcess | None = None
-        self._watches: list[Watch] = []
-        self._seen: set[int] = set()
+        self._watch: TreeWatch | None = None
         self._loaded: tuple[Gpu, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -96,7 +95,7 @@ class Supervisor:
     @property
     def known_pids(self) -> frozenset[int]:
         """Processes seen in its tree."""
-        return frozenset(self._seen)
+        return frozenset(identity.pid for identity in self._watch.seen) if self._watch is not None else frozenset()
 
     @property
     def generated_tokens(self) -> int:
@@ -141,9 +140,8 @@ class Supervisor:
             self.failure = failure
         for action in actions:
             self._do(action, reason)
-        self._notify()
-
-    def _notify(self) -> None:
+        if self.state.ended and self.report is None:
+            self.report = reclaim.NOTHING
         self.changes.notify()
         self._changed()
 
@@ -182,9 +180,8 @@ class Supervisor:
             failure = Failure("SPAWN_FAILED", f"The engine's worker can't be started: {error}.")
             asyncio.get_running_loop().call_soon(self.fail, failure)
             return
-        self._seen.add(self._process.pid)
         self.progress = LoadProgress(Phase.SPAWNING, message="starting processes")
-        self._watches.append(Watch(self._process.identity, self._worker_ended))
+        self._watch = TreeWatch(self._process, self._worker_ended, self._part_ended)
         self._tasks = [
             spawn_task(f"start {self.id}", self._start(self._owned.path)),
             spawn_task(f"housekeeping {self.id}", self._keep_house(self._owned.log)),
@@ -203,7 +200,8 @@ class Supervisor:
             self.fail(Failure("START_TIMEOUT", message, tuple(self._lines(diagnosis.QUOTED_LINES))))
         else:
             self.info = self.link.hello.engine
-            await self._watch_tree()
+            assert self._watch is not None
+            await self._watch.watch_parts()
             self.ready = time.time()
             self.progress = LoadProgress(Phase.DONE, 1.0, "loaded")
             self.dispatch(Event.LOADED, f"loaded in {self.ready - (self.spawned or self.ready):.1f} s")
@@ -213,19 +211,7 @@ class Supervisor:
             self.progress = progress
             self.changes.notify()
 
-    async def _watch_tree(self) -> None:
-        """Watch vLLM's own processes: the death of any of them is the engine's."""
-        assert self._process is not None
-        members = await asyncio.to_thread(self._process.tree.members)
-        self._seen.update(stat.identity.pid for stat in members)
-        for stat in members:
-            if stat.name.startswith("VLLM::"):
-                what = f"{stat.name} (pid {stat.identity.pid}) is gone"
-                self._watches.append(Watch(stat.identity, functools.partial(self._part_ended, what)))
-
-    def _worker_ended(self) -> None:
-        assert self._process is not None
-        how = self._process.how_it_ended() or "ended"
+    def _worker_ended(self, how: str) -> None:
         match self.state:
             case State.STARTING:
                 self._start_failed((), how)
@@ -268,9 +254,8 @@ class Supervisor:
         for task in self._tasks:
             if task is not current:
                 task.cancel()
-        for watch in self._watches:
-            watch.close()
-        self._watches.clear()
+        if self._watch is not None:
+            self._watch.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -284,7 +269,7 @@ class Supervisor:
         )
         directory = self._ground.root / self.id
         self.last_lines = self._lines(_KEPT_LINES)
-        remains = reclaim.Remains(tree, directory, tuple(self._seen), self.plan.gpus, self._loaded)
+        remains = reclaim.Remains(tree, directory, tuple(self.known_pids), self.plan.gpus, self._loaded)
         try:
             report = await reclaim.reclaim(remains, self._ground.monitor, self._ground.reclaim_timeout)
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not stay RECLAIMING for ever
@@ -304,4 +289,4 @@ class Supervisor:
         """Keep the log from filling the disk."""
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-            logs.bound(log, self._ground.log_limit_bytes)
+            await asyncio.to_thread(logs.bound, log, self._ground.log_limit_bytes)

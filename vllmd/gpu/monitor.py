@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from vllmd.gpu.inventory import Inventory
-from vllmd.gpu.nvml import Nvml
 
 ANSWER_SECONDS = 5.0
 """NVML answers in milliseconds, or it hangs in the driver."""
@@ -36,8 +35,8 @@ class GpuMonitor:
     not wait for.
     """
 
-    def __init__(self, source: Source | None = None, timeout: float = ANSWER_SECONDS) -> None:
-        self._source = source or Nvml()
+    def __init__(self, source: Source, timeout: float = ANSWER_SECONDS) -> None:
+        self._source = source
         self._timeout = timeout
         self._closed = False
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

@@ -7,20 +7,27 @@ a thread of their own.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.selection import select
 
 _log = logging.getLogger(__name__)
 
 
 class Nvml:
-    """The NVML library, initialized at the first snapshot and again after it has failed."""
+    """The NVML library, initialized at the first snapshot and again after it has failed.
 
-    def __init__(self) -> None:
+    Args:
+        visible: the GPUs that count, in the form of `CUDA_VISIBLE_DEVICES`; `None` for all.
+    """
+
+    def __init__(self, visible: str | None = None) -> None:
         self._library: Any = None
+        self._visible = visible
 
     def snapshot(self) -> Inventory:
         """Read all GPUs. A host without NVIDIA's driver has none, and the inventory says why."""
@@ -30,11 +37,18 @@ class Nvml:
             if self._library is None:
                 pynvml.nvmlInit()
                 self._library = pynvml
-            return _read(pynvml)
+            return self._chosen(_read(pynvml))
         except pynvml.NVMLError as error:
             self.close()
             absent = isinstance(error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded)
             return Inventory(error=_explain(pynvml, error), available=absent)
+
+    def _chosen(self, found: Inventory) -> Inventory:
+        """Leave out the GPUs that are not this daemon's."""
+        chosen = select(found.gpus, self._visible)
+        hidden = f"CUDA_VISIBLE_DEVICES={self._visible} leaves none of {len(found.gpus)} GPUs"
+        error = hidden if found.gpus and not chosen else found.error
+        return dataclasses.replace(found, gpus=chosen, error=error)
 
     def close(self) -> None:
         """Let go of the driver, so that an operator can reset a GPU."""

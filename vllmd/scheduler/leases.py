@@ -25,11 +25,16 @@ class LeaseBook:
 
     def __init__(self) -> None:
         self._leases: dict[str, Lease] = {}
+        self._of_engine: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
 
     def grant(self, lease_id: str, engine_id: str, ttl: float | None, now: float) -> Lease:
         """Write down a new lease; with no *ttl* it lasts until it is released."""
         lease = Lease(lease_id, engine_id, ttl, None if ttl is None else now + ttl)
         self._leases[lease_id] = lease
+        self._of_engine.setdefault(engine_id, set()).add(lease_id)
         return lease
 
     def get(self, lease_id: str) -> Lease | None:
@@ -38,7 +43,13 @@ class LeaseBook:
 
     def release(self, lease_id: str) -> Lease | None:
         """End a lease; returns it if there was one."""
-        return self._leases.pop(lease_id, None)
+        lease = self._leases.pop(lease_id, None)
+        if lease is not None:
+            kept = self._of_engine[lease.engine_id]
+            kept.discard(lease_id)
+            if not kept:
+                del self._of_engine[lease.engine_id]
+        return lease
 
     def renew(self, lease: Lease, ttl: float | None, now: float) -> None:
         """Let a lease last from now on, for *ttl* if given; one that is held is left as it is."""
@@ -57,7 +68,7 @@ class LeaseBook:
 
     def count(self, engine_id: str) -> int:
         """Count an engine's leases."""
-        return sum(lease.engine_id == engine_id for lease in self._leases.values())
+        return len(self._of_engine.get(engine_id, ()))
 
     def expire(self, now: float) -> list[Lease]:
         """End the leases whose time is over; returns them."""
@@ -67,9 +78,10 @@ class LeaseBook:
             if lease.expires is not None and not lease.running and lease.expires <= now
         ]
         for lease in over:
-            del self._leases[lease.id]
+            self.release(lease.id)
         return over
 
     def drop_engine(self, engine_id: str) -> None:
         """End all leases on an engine that is gone."""
-        self._leases = {key: lease for key, lease in self._leases.items() if lease.engine_id != engine_id}
+        for lease_id in list(self._of_engine.get(engine_id, ())):
+            self.release(lease_id)

@@ -16,12 +16,15 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
-from vllmd.errors import InvalidRequest, NotFound, VllmdError
+from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
 from vllmd.models import files
 from vllmd.planner.plan import Infeasible, Plan, plan
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.wish import Wish, make_id
 from vllmd.tasks import Signal, spawn
+
+MOST_PENDING = 100
+"""How many engines may wait to be started."""
 
 KEPT_ENDED = 50
 """How many engines that have ended stay listed."""
@@ -47,6 +50,8 @@ class Placement:
         self._planning: set[str] = set()
         self.unproven: set[str] = set()
         """Engines that ended without the proof that all of theirs is gone."""
+        self._settled: set[str] = set()
+        """Those that have ended and whose end has been taken notice of."""
         self._pumped = 0
         """How often anything changed: a plan is made of a look at the GPUs, and that may be outdated by now."""
 
@@ -70,13 +75,21 @@ class Placement:
         return entry
 
     def add(self, wish: Wish) -> Entry:
-        """Make an engine for a wish; it starts when its GPUs are free."""
+        """Make an engine for a wish; it starts when its GPUs are free.
+
+        Raises:
+            Exhausted: too many wait for theirs already.
+        """
+        if sum(entry.supervisor.state is State.PENDING for entry in self._entries.values()) >= MOST_PENDING:
+            message = f"{MOST_PENDING} engines wait for their GPUs already, which is the limit."
+            raise Exhausted("QUEUE_FULL", message, limit=MOST_PENDING)
         engine_id = make_id(wish.model, set(self._entries))
         supervisor = Supervisor(engine_id, wish.model, self._ground, self.pump)
         entry = self._entries[engine_id] = Entry(supervisor, wish)
         ended = [key for key, old in self._entries.items() if old.supervisor.state.ended]
         for key in ended[: max(0, len(ended) - KEPT_ENDED)]:
             del self._entries[key]
+            self._settled.discard(key)
         self.pump()
         return entry
 
@@ -93,15 +106,21 @@ class Placement:
         for entry in list(self._entries.values()):
             supervisor = entry.supervisor
             if supervisor.state.ended:
-                if supervisor.report is not None and not supervisor.report.verified:
-                    self.unproven.add(supervisor.id)
-                self._ended(supervisor.id)
+                self._settle(supervisor)
             elif entry.stop_reason is not None and not self._busy(supervisor.plan, supervisor):
                 reason, entry.stop_reason = entry.stop_reason, None
                 supervisor.stop(reason)
             elif supervisor.state is State.PENDING and supervisor.id not in self._planning:
                 self._planning.add(supervisor.id)
                 spawn(f"plan {supervisor.id}", self._plan_and_start(entry))
+
+    def _settle(self, supervisor: Supervisor) -> None:
+        """Take notice of an engine's end, once."""
+        if supervisor.id not in self._settled:
+            self._settled.add(supervisor.id)
+            if supervisor.report is not None and not supervisor.report.verified:
+                self.unproven.add(supervisor.id)
+            self._ended(supervisor.id)
 
     def _busy(self, wanted: Plan | None, but: Supervisor) -> bool:
         """Tell whether another engine is starting, stopping or being reclaimed on one of these GPUs."""
@@ -110,6 +129,13 @@ class Placement:
         return any(
             not gpus.isdisjoint(_uuids(other.plan)) for other in others if other is not but and other.state in _BUSY
         )
+
+    def _must_wait(self, wanted: Plan, supervisor: Supervisor) -> bool:
+        """Tell whether it is not this one's turn: on the CPU, where each start takes all cores, one goes at a time."""
+        if wanted.gpus:
+            return self._busy(wanted, supervisor)
+        others = (entry.supervisor for entry in self._entries.values())
+        return any(other.state is State.STARTING and other.plan is not None and not other.plan.gpus for other in others)
 
     async def _plan_and_start(self, entry: Entry) -> None:
         """Plan with what is free now, and start unless somebody is busy there: then plan again later."""
@@ -122,7 +148,7 @@ class Placement:
                     continue
                 if isinstance(planned, Failure) and not self._may_fit_soon(planned):
                     supervisor.fail(planned)
-                elif isinstance(planned, Plan) and not self._busy(planned, supervisor):
+                elif isinstance(planned, Plan) and not self._must_wait(planned, supervisor):
                     supervisor.start(planned)
                 else:
                     await self.changed.wait()

@@ -13,7 +13,7 @@ from typing import Any
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
-from vllmd.errors import NotFound, NotPossible, Unavailable
+from vllmd.errors import Exhausted, NotFound, NotPossible, Unavailable
 from vllmd.models import files
 from vllmd.planner import arguments
 from vllmd.scheduler.entry import Entry
@@ -26,6 +26,8 @@ from vllmd.worker.protocol import Prompt
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _LOOK_SECONDS = 0.1
+MOST_LEASES = 10_000
+"""Nobody has so many clients; somebody forgets to release them."""
 
 
 class Scheduler:
@@ -120,10 +122,15 @@ class Scheduler:
             held: whether it lasts until it is released instead.
 
         Raises:
+            Exhausted: there are too many leases.
             VllmdError: the engine is not ready any more.
         """
         if entry.supervisor.state is not State.READY or not entry.usable:
             raise entry.supervisor.error()
+        if len(self.leases) >= MOST_LEASES:
+            raise Exhausted(
+                "TOO_MANY_LEASES", f"There are {MOST_LEASES} leases, which is the limit.", limit=MOST_LEASES
+            )
         length = None if held else self._lease_ttl if ttl is None else ttl
         lease = self.leases.grant(secrets.token_hex(16), entry.supervisor.id, length, time.monotonic())
         self._settle(entry)
@@ -252,13 +259,19 @@ class Scheduler:
         """Let leases expire, take samples and reap orphans, once a second, until cancelled."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            for lease in self.leases.expire(time.monotonic()):
-                _log.info("a lease on engine %s has expired", lease.engine_id)
-                self._settle(self.engines.get(lease.engine_id))
-            alive = self.engines.alive()
-            for entry in alive:
-                entry.sample()
-            reap_strangers([entry.supervisor.pid for entry in alive if entry.supervisor.pid is not None])
+            try:
+                self._tick()
+            except Exception as error:  # noqa: BLE001 - what failed once must not end all of this for good
+                _log.error("a tick of the scheduler failed", exc_info=error)
+
+    def _tick(self) -> None:
+        for lease in self.leases.expire(time.monotonic()):
+            _log.info("a lease on engine %s has expired", lease.engine_id)
+            self._settle(self.engines.get(lease.engine_id))
+        alive = self.engines.alive()
+        for entry in alive:
+            entry.sample()
+        reap_strangers([entry.supervisor.pid for entry in alive if entry.supervisor.pid is not None])
 
 
 def _draining() -> Unavailable:

@@ -413,7 +413,7 @@ class Failure(_message.Message):
 
     @_builtins.property
     def log_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The last lines of the engine's log."""
+        """Lines of the engine's log about it, each cut to 1000 characters. Left out where engines are listed."""
 
     def __init__(
         self,

@@ -73,8 +73,9 @@ class EngineServiceServicer(object):
 
     def LoadModel(self, request, context):
         """Finds or starts the engine for a model and a configuration, reports the progress, and ends with a lease.
-        Concurrent calls for the same model and configuration share one start. If every caller that waits for a
-        start has cancelled, the start is cancelled and what it took is reclaimed.
+        Clients share an engine that is what each of them asked for: arguments that only size it may be left open,
+        anything else that one client set is not given to another that did not. Concurrent calls share one start. If
+        every caller that waits for a start has cancelled, the start is cancelled and what it took is reclaimed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,8 +35,9 @@ class EngineServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EngineServiceAsyncStub: ...
     LoadModel: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.LoadModelRequest, _engine_service_pb2.LoadModelResponse]
     """Finds or starts the engine for a model and a configuration, reports the progress, and ends with a lease.
-    Concurrent calls for the same model and configuration share one start. If every caller that waits for a
-    start has cancelled, the start is cancelled and what it took is reclaimed.
+    Clients share an engine that is what each of them asked for: arguments that only size it may be left open,
+    anything else that one client set is not given to another that did not. Concurrent calls share one start. If
+    every caller that waits for a start has cancelled, the start is cancelled and what it took is reclaimed.
     """
     Generate: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.GenerateRequest, _engine_service_pb2.GenerateResponse]
     """Generates from a prompt and streams the result. Cancelling the call aborts the request in the engine."""
@@ -58,8 +59,9 @@ class EngineServiceAsyncStub(EngineServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     LoadModel: _aio.UnaryStreamMultiCallable[_engine_service_pb2.LoadModelRequest, _engine_service_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Finds or starts the engine for a model and a configuration, reports the progress, and ends with a lease.
-    Concurrent calls for the same model and configuration share one start. If every caller that waits for a
-    start has cancelled, the start is cancelled and what it took is reclaimed.
+    Clients share an engine that is what each of them asked for: arguments that only size it may be left open,
+    anything else that one client set is not given to another that did not. Concurrent calls share one start. If
+    every caller that waits for a start has cancelled, the start is cancelled and what it took is reclaimed.
     """
     Generate: _aio.UnaryStreamMultiCallable[_engine_service_pb2.GenerateRequest, _engine_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generates from a prompt and streams the result. Cancelling the call aborts the request in the engine."""
@@ -84,8 +86,9 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.LoadModelResponse], _abc.AsyncIterator[_engine_service_pb2.LoadModelResponse]]:
         """Finds or starts the engine for a model and a configuration, reports the progress, and ends with a lease.
-        Concurrent calls for the same model and configuration share one start. If every caller that waits for a
-        start has cancelled, the start is cancelled and what it took is reclaimed.
+        Clients share an engine that is what each of them asked for: arguments that only size it may be left open,
+        anything else that one client set is not given to another that did not. Concurrent calls share one start. If
+        every caller that waits for a start has cancelled, the start is cancelled and what it took is reclaimed.
         """
 
     @_abc_1.abstractmethod

@@ -17,8 +17,10 @@ a daemon that starts later can read them as well.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
+import stat
 from typing import Any, Literal
 
 import msgspec
@@ -38,6 +40,9 @@ ENGINE_DIR_VARIABLE = "VLLMD_ENGINE_DIR"
 """The engine's directory, for the hook that runs inside EngineCore."""
 
 Backend = Literal["vllm", "fake"]
+
+
+_MAX_FILE_BYTES = 1 << 20
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -76,7 +81,20 @@ def read_spec(directory: pathlib.Path) -> Spec:
         ValueError: it is not a spec.
         RecursionError: likewise.
     """
-    return msgspec.json.decode((directory / SPEC).read_bytes(), type=Spec)
+    return msgspec.json.decode(_read(directory / SPEC), type=Spec)
+
+
+def _read(path: pathlib.Path) -> bytes:
+    """Read a plain file: code inside the engine may have put a link or a pipe in its place, to hold the daemon up.
+
+    Raises:
+        OSError: it can't be read, or is none.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(path))
+        return file.read(_MAX_FILE_BYTES)
 
 
 def append_progress(directory: pathlib.Path, progress: Progress) -> None:
@@ -95,7 +113,7 @@ def read_progress(directory: pathlib.Path) -> list[Progress]:
     What is no progress is passed over: a full disk may have cut a line short.
     """
     try:
-        text = (directory / PROGRESS).read_bytes()
+        text = _read(directory / PROGRESS)
     except OSError:
         return []
     whole = text[: text.rfind(b"\n") + 1]

@@ -4,36 +4,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.host.running import home, until
-from vllmd import __version__
+from tests.host.running import home, until, vllmd
 from vllmd.v1 import engine_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 
 HEAVY = ("torch", "vllm", "transformers", "numpy", "huggingface_hub", "ray")
-
-
-def vllmd(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end."""
-    command = [sys.executable, "-m", "vllmd", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-
-
-@pytest.mark.parametrize(("option", "told"), [("--help", "exit status:"), ("--version", f"vllmd {__version__}")])
-def test_help_and_version_answer_at_once(option: str, told: str) -> None:
-    """They need none of the daemon's heavier parts."""
-    start = time.monotonic()
-    answer = vllmd(option)
-
-    assert time.monotonic() - start < 5.0
-    assert answer.returncode == 0
-    assert told in answer.stdout
-    assert answer.stderr == ""
 
 
 def test_the_daemon_stays_light() -> None:
@@ -48,25 +28,6 @@ def test_the_daemon_stays_light() -> None:
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
 
     assert answer.stdout.strip() == "[] True", answer.stderr
-
-
-def test_a_runtime_directory_that_is_too_long(tmp_path: Path) -> None:
-    """The daemon does not start, and says what is too long for what, and what to do."""
-    answer = vllmd("--runtime-dir", str(tmp_path / ("x" * 100)), "--backend", "fake")
-
-    assert answer.returncode == 1
-    assert "bytes too long" in answer.stderr
-    assert "Choose a shorter --runtime-dir" in answer.stderr
-    assert "Traceback" not in answer.stderr
-
-
-def test_an_address_that_anybody_could_reach_is_refused(runtime: Path) -> None:
-    """It is refused before anything is made."""
-    answer = vllmd("--runtime-dir", str(runtime / "r"), "--listen", "0.0.0.0:8765")
-
-    assert answer.returncode == 1
-    assert "LISTEN_REFUSED" in answer.stderr
-    assert not (runtime / "r").exists()
 
 
 def test_sigterm_ends_the_daemon_and_all_that_is_its_own() -> None:
@@ -125,6 +86,17 @@ def test_a_second_daemon_is_refused_and_the_first_goes_on() -> None:
         assert second.returncode == 1
         assert f"pid {first.process.pid}" in second.stderr
         assert first.status().host.pid == first.process.pid
+
+
+def test_a_second_daemon_of_one_directory_is_refused_whatever_its_socket(tmp_path: Path) -> None:
+    """The engines in it are the first one's: a second one would take them for left behind."""
+    with home("--backend", "fake") as place:
+        place.start()
+        other = vllmd("--backend", "fake", "--runtime-dir", str(place.path), "--socket", str(tmp_path / "other"))
+
+        assert other.returncode == 1
+        assert "ALREADY_RUNNING" in other.stderr
+        assert not (tmp_path / "other").exists()
 
 
 def test_the_socket_of_a_killed_daemon_is_replaced() -> None:

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from vllmd.daemon.options import parser, settings_of
+
+
+def test_the_defaults_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without options everything lies where systemd or the user's session wants it."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/somewhere")
+    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/somewhere")
+    settings = settings_of(parser().parse_args([]))
+
+    assert settings.socket == Path("/run/somewhere/vllmd.sock")
+    assert settings.runtime_dir == Path("/run/somewhere")
+    assert settings.cache_dir == Path("/var/cache/somewhere")
+
+
+def test_options_become_settings() -> None:
+    """The socket follows the runtime directory; a mode is octal; relative paths hold wherever the daemon runs."""
+    line = "--runtime-dir run --socket-mode 660 --allow-engine-arg a --allow-engine-arg b --idle-timeout 600"
+    settings = settings_of(parser().parse_args([*line.split(), "--listen", "127.0.0.1:1"]))
+
+    assert settings.socket == Path.cwd() / "run" / "vllmd.sock"
+    assert settings.socket_mode == 0o660
+    assert settings.allowed_engine_args == ("a", "b")
+    assert settings.idle_timeout == 600.0
+    assert settings.listen == "127.0.0.1:1"
+    assert settings_of(parser().parse_args(["--socket", "/x/y"])).socket == Path("/x/y")
+
+
+def test_a_value_out_of_range_is_named() -> None:
+    """The settings are checked, wherever they come from."""
+    with pytest.raises(pydantic.ValidationError, match="stop_grace"):
+        settings_of(parser().parse_args(["--stop-grace", "-3"]))
+
+
+def test_every_option_is_explained() -> None:
+    """The help names each option's default, but for those that have none."""
+    unexplained = {action.dest for action in parser()._actions if "(default: " not in (action.help or "")}
+
+    assert "examples:" in parser().format_help()
+    assert unexplained == {"help", "version", "listen", "allowed_engine_args"}

@@ -1,0 +1,119 @@
+"""The command line of `vllmd`, and the settings that it makes."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+from vllmd import __version__
+from vllmd.config import Settings, default_cache_dir, default_runtime_dir
+
+_DESCRIPTION = """\
+Owns every vLLM engine on this host: starts them with a configuration it works out, serves them over gRPC,
+and gives their GPU memory back, proven by NVML.
+
+Runs in the foreground until SIGTERM or Ctrl-C; then it takes no new work, lets running generations finish,
+stops every engine and checks that it is gone. A second signal kills at once. Talk to it with vllmd-cli.
+"""
+_EPILOG = """\
+examples:
+  vllmd
+        serve on the default socket; vLLM is in the daemon's own environment
+  vllmd --engine-python /opt/vllm/bin/python --listen 127.0.0.1:8765
+        vLLM is in an environment of its own; also serve on loopback TCP
+  vllmd --idle-timeout 600
+        keep an engine that nobody has a lease on loaded for ten minutes
+
+exit status:
+  0  stopped, and every engine is proven to be gone
+  1  could not start, or an engine is not proven to be gone
+  2  wrong usage
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the command line's parser."""
+    result = argparse.ArgumentParser(
+        "vllmd", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    fields = Settings.model_fields
+
+    def default(name: str) -> str:
+        return f"(default: {fields[name].default:g})"
+
+    option = result.add_argument
+    option(
+        "--socket", type=pathlib.Path, metavar="PATH", help="Unix socket to serve on (default: RUNTIME_DIR/vllmd.sock)"
+    )
+    option("--socket-mode", type=octal, metavar="MODE", help="who may connect, in octal (default: 600)")
+    option("--listen", metavar="HOST:PORT", help="also serve on this loopback TCP address; any local user can connect")
+    option(
+        "--runtime-dir",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where sockets and engines' directories go "
+        "(default: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/vllmd, or /run/vllmd)",
+    )
+    option(
+        "--cache-dir",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where what vLLM compiles is kept (default: $CACHE_DIRECTORY or ~/.cache/vllmd)",
+    )
+    option(
+        "--engine-python",
+        type=pathlib.Path,
+        metavar="PATH",
+        help="interpreter of the environment that has vLLM (default: the daemon's own)",
+    )
+    option(
+        "--allow-engine-arg",
+        action="append",
+        dest="allowed_engine_args",
+        metavar="NAME",
+        help="engine argument that clients may set although it could run code; may be repeated",
+    )
+    seconds = {
+        "idle_timeout": "how long an engine without leases stays loaded; 0 stops it at once",
+        "lease_ttl": "how long a lease lasts unused, unless its client says otherwise",
+        "load_timeout": "how long the start of an engine may take",
+        "stop_grace": "how long vLLM may take to end by itself",
+        "reclaim_timeout": "how long killed processes, and then their memory, may take to be gone",
+        "drain_timeout": "how long running generations may go on after SIGTERM",
+        "adoption_timeout": "how long engines outlive a daemon that died",
+    }
+    for name, text in seconds.items():
+        option(f"--{name.replace('_', '-')}", type=float, metavar="SECONDS", help=f"{text} {default(name)}")
+    option(
+        "--backend",
+        choices=("vllm", "fake"),
+        help="fake: engines are processes without a model, to try vllmd without vLLM (default: vllm)",
+    )
+    option(
+        "--containment",
+        choices=("auto", "cgroup", "session"),
+        help="what holds an engine's processes together: auto takes a cgroup where one can be made (default: auto)",
+    )
+    option("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default: info)")
+    option("--version", action="version", version=f"vllmd {__version__}")
+    return result
+
+
+def octal(text: str) -> int:
+    """Read a file mode."""
+    return int(text, 8)
+
+
+def settings_of(namespace: argparse.Namespace) -> Settings:
+    """Make settings of what the command line says.
+
+    Raises:
+        pydantic.ValidationError: a value is out of its range.
+    """
+    given = {name: value for name, value in vars(namespace).items() if value is not None and name != "log_level"}
+    runtime = given.setdefault("runtime_dir", default_runtime_dir()).absolute()
+    given["runtime_dir"] = runtime
+    given.setdefault("socket", runtime / "vllmd.sock")
+    given.setdefault("cache_dir", default_cache_dir())
+    given["socket"], given["cache_dir"] = given["socket"].absolute(), given["cache_dir"].absolute()
+    return Settings(**given)
