@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vllmd/v1/engine.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x06\n\x06\x45ngine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.vllmd.v1.Engine.State\x12(\n\x08progress\x18\x05 \x01(\x0b\x32\x16.vllmd.v1.LoadProgress\x12/\n\x0erequested_args\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x0e\x65\x66\x66\x65\x63tive_args\x18\x07 \x03(\x0b\x32\x13.vllmd.v1.EngineArg\x12&\n\x06report\x18\x08 \x01(\x0b\x32\x16.vllmd.v1.EngineReport\x12\x0c\n\x04gpus\x18\t \x03(\t\x12\x0b\n\x03pid\x18\n \x01(\x05\x12\x13\n\x0blease_count\x18\x0b \x01(\x05\x12\x15\n\rrunning_count\x18\x0c \x01(\x05\x12\x1d\n\x15generated_token_count\x18\r \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x0e \x01(\x01\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x07\x66\x61ilure\x18\x11 \x01(\x0b\x32\x11.vllmd.v1.Failure\x12)\n\x0btransitions\x18\x12 \x03(\x0b\x32\x14.vllmd.v1.Transition\x12(\n\x07reclaim\x18\x13 \x01(\x0b\x32\x17.vllmd.v1.ReclaimReport\"\xa5\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x12\n\x0eSTATE_STARTING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x12\n\x0eSTATE_STOPPING\x10\x04\x12\x14\n\x10STATE_RECLAIMING\x10\x05\x12\x11\n\rSTATE_STOPPED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\"\x92\x03\n\x0cLoadProgress\x12+\n\x05phase\x18\x01 \x01(\x0e\x32\x1c.vllmd.v1.LoadProgress.Phase\x12\x1d\n\x10weights_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12*\n\x07\x65lapsed\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xe3\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_WAITING\x10\x01\x12\x12\n\x0ePHASE_SPAWNING\x10\x02\x12\x13\n\x0fPHASE_IMPORTING\x10\x03\x12\x16\n\x12PHASE_INITIALIZING\x10\x04\x12\x19\n\x15PHASE_LOADING_WEIGHTS\x10\x05\x12\x13\n\x0fPHASE_COMPILING\x10\x06\x12\x13\n\x0fPHASE_PROFILING\x10\x07\x12\x1a\n\x16PHASE_CAPTURING_GRAPHS\x10\x08\x12\x0e\n\nPHASE_DONE\x10\tB\x13\n\x11_weights_fraction\"\xd3\x01\n\tEngineArg\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12*\n\x06source\x18\x03 \x01(\x0e\x32\x1a.vllmd.v1.EngineArg.Source\x12\x0e\n\x06reason\x18\x04 \x01(\t\"U\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_CLIENT\x10\x01\x12\x0f\n\x0bSOURCE_HOST\x10\x02\x12\x0f\n\x0bSOURCE_AUTO\x10\x03\"\xae\x01\n\x0c\x45ngineReport\x12\x14\n\x0cvllm_version\x18\x01 \x01(\t\x12\x15\n\rmax_model_len\x18\x02 \x01(\x05\x12\x1c\n\x0fkv_cache_tokens\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x30\n\rload_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\n\x10_kv_cache_tokens\"\xa1\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x31\n\x08metadata\x18\x03 \x03(\x0b\x32\x1f.vllmd.v1.Failure.MetadataEntry\x12\x11\n\tlog_lines\x18\x04 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\nTransition\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\told_state\x18\x02 \x01(\x0e\x32\x16.vllmd.v1.Engine.State\x12)\n\tnew_state\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.Engine.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xf7\x01\n\rReclaimReport\x12\x10\n\x08verified\x18\x01 \x01(\x08\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0c\n\x04pids\x18\x03 \x03(\x05\x12\x14\n\x0ckilled_count\x18\x04 \x01(\x05\x12\"\n\x04gpus\x18\x05 \x03(\x0b\x32\x14.vllmd.v1.GpuReclaim\x12\x15\n\rremoved_paths\x18\x06 \x03(\t\x12\x30\n\rexit_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fmemory_duration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\nGpuReclaim\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x19\n\x11used_bytes_before\x18\x02 \x01(\x03\x12\x18\n\x10used_bytes_after\x18\x03 \x01(\x03\"~\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vllmd/v1/engine.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x07\n\x06\x45ngine\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.vllmd.v1.Engine.State\x12(\n\x08progress\x18\x05 \x01(\x0b\x32\x16.vllmd.v1.LoadProgress\x12/\n\x0erequested_args\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x0e\x65\x66\x66\x65\x63tive_args\x18\x07 \x03(\x0b\x32\x13.vllmd.v1.EngineArg\x12&\n\x06report\x18\x08 \x01(\x0b\x32\x16.vllmd.v1.EngineReport\x12\x0c\n\x04gpus\x18\t \x03(\t\x12\x0b\n\x03pid\x18\n \x01(\x05\x12\x13\n\x0blease_count\x18\x0b \x01(\x05\x12\x15\n\rrunning_count\x18\x0c \x01(\x05\x12\x1d\n\x15generated_token_count\x18\r \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x0e \x01(\x01\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x07\x66\x61ilure\x18\x11 \x01(\x0b\x32\x11.vllmd.v1.Failure\x12)\n\x0btransitions\x18\x12 \x03(\x0b\x32\x14.vllmd.v1.Transition\x12(\n\x07reclaim\x18\x13 \x01(\x0b\x32\x17.vllmd.v1.ReclaimReport\x12\x15\n\rrestart_count\x18\x14 \x01(\x05\x12\x33\n\x0fnext_start_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61\x64opted\x18\x16 \x01(\x08\"\xb8\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x12\n\x0eSTATE_STARTING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x12\n\x0eSTATE_STOPPING\x10\x04\x12\x14\n\x10STATE_RECLAIMING\x10\x05\x12\x11\n\rSTATE_STOPPED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x11\n\rSTATE_BACKOFF\x10\x08\"\x92\x03\n\x0cLoadProgress\x12+\n\x05phase\x18\x01 \x01(\x0e\x32\x1c.vllmd.v1.LoadProgress.Phase\x12\x1d\n\x10weights_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12*\n\x07\x65lapsed\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xe3\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_WAITING\x10\x01\x12\x12\n\x0ePHASE_SPAWNING\x10\x02\x12\x13\n\x0fPHASE_IMPORTING\x10\x03\x12\x16\n\x12PHASE_INITIALIZING\x10\x04\x12\x19\n\x15PHASE_LOADING_WEIGHTS\x10\x05\x12\x13\n\x0fPHASE_COMPILING\x10\x06\x12\x13\n\x0fPHASE_PROFILING\x10\x07\x12\x1a\n\x16PHASE_CAPTURING_GRAPHS\x10\x08\x12\x0e\n\nPHASE_DONE\x10\tB\x13\n\x11_weights_fraction\"\xd3\x01\n\tEngineArg\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12*\n\x06source\x18\x03 \x01(\x0e\x32\x1a.vllmd.v1.EngineArg.Source\x12\x0e\n\x06reason\x18\x04 \x01(\t\"U\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x11\n\rSOURCE_CLIENT\x10\x01\x12\x0f\n\x0bSOURCE_HOST\x10\x02\x12\x0f\n\x0bSOURCE_AUTO\x10\x03\"\xae\x01\n\x0c\x45ngineReport\x12\x14\n\x0cvllm_version\x18\x01 \x01(\t\x12\x15\n\rmax_model_len\x18\x02 \x01(\x05\x12\x1c\n\x0fkv_cache_tokens\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x30\n\rload_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\n\x10_kv_cache_tokens\"\xa1\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x31\n\x08metadata\x18\x03 \x03(\x0b\x32\x1f.vllmd.v1.Failure.MetadataEntry\x12\x11\n\tlog_lines\x18\x04 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9c\x01\n\nTransition\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\told_state\x18\x02 \x01(\x0e\x32\x16.vllmd.v1.Engine.State\x12)\n\tnew_state\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.Engine.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xad\x02\n\rReclaimReport\x12\x10\n\x08verified\x18\x01 \x01(\x08\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0c\n\x04pids\x18\x03 \x03(\x05\x12\x14\n\x0ckilled_count\x18\x04 \x01(\x05\x12\"\n\x04gpus\x18\x05 \x03(\x0b\x32\x14.vllmd.v1.GpuReclaim\x12\x15\n\rremoved_paths\x18\x06 \x03(\t\x12\x30\n\rexit_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0fmemory_duration\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11shutdown_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\nGpuReclaim\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x19\n\x11used_bytes_before\x18\x02 \x01(\x03\x12\x18\n\x10used_bytes_after\x18\x03 \x01(\x03\"~\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILURE_METADATAENTRY']._loaded_options = None
   _globals['_FAILURE_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_ENGINE']._serialized_start=131
-  _globals['_ENGINE']._serialized_end=916
-  _globals['_ENGINE_STATE']._serialized_start=751
-  _globals['_ENGINE_STATE']._serialized_end=916
-  _globals['_LOADPROGRESS']._serialized_start=919
-  _globals['_LOADPROGRESS']._serialized_end=1321
-  _globals['_LOADPROGRESS_PHASE']._serialized_start=1073
-  _globals['_LOADPROGRESS_PHASE']._serialized_end=1300
-  _globals['_ENGINEARG']._serialized_start=1324
-  _globals['_ENGINEARG']._serialized_end=1535
-  _globals['_ENGINEARG_SOURCE']._serialized_start=1450
-  _globals['_ENGINEARG_SOURCE']._serialized_end=1535
-  _globals['_ENGINEREPORT']._serialized_start=1538
-  _globals['_ENGINEREPORT']._serialized_end=1712
-  _globals['_FAILURE']._serialized_start=1715
-  _globals['_FAILURE']._serialized_end=1876
-  _globals['_FAILURE_METADATAENTRY']._serialized_start=1829
-  _globals['_FAILURE_METADATAENTRY']._serialized_end=1876
-  _globals['_TRANSITION']._serialized_start=1879
-  _globals['_TRANSITION']._serialized_end=2035
-  _globals['_RECLAIMREPORT']._serialized_start=2038
-  _globals['_RECLAIMREPORT']._serialized_end=2285
-  _globals['_GPURECLAIM']._serialized_start=2287
-  _globals['_GPURECLAIM']._serialized_end=2365
-  _globals['_LEASE']._serialized_start=2367
-  _globals['_LEASE']._serialized_end=2493
+  _globals['_ENGINE']._serialized_end=1028
+  _globals['_ENGINE_STATE']._serialized_start=844
+  _globals['_ENGINE_STATE']._serialized_end=1028
+  _globals['_LOADPROGRESS']._serialized_start=1031
+  _globals['_LOADPROGRESS']._serialized_end=1433
+  _globals['_LOADPROGRESS_PHASE']._serialized_start=1185
+  _globals['_LOADPROGRESS_PHASE']._serialized_end=1412
+  _globals['_ENGINEARG']._serialized_start=1436
+  _globals['_ENGINEARG']._serialized_end=1647
+  _globals['_ENGINEARG_SOURCE']._serialized_start=1562
+  _globals['_ENGINEARG_SOURCE']._serialized_end=1647
+  _globals['_ENGINEREPORT']._serialized_start=1650
+  _globals['_ENGINEREPORT']._serialized_end=1824
+  _globals['_FAILURE']._serialized_start=1827
+  _globals['_FAILURE']._serialized_end=1988
+  _globals['_FAILURE_METADATAENTRY']._serialized_start=1941
+  _globals['_FAILURE_METADATAENTRY']._serialized_end=1988
+  _globals['_TRANSITION']._serialized_start=1991
+  _globals['_TRANSITION']._serialized_end=2147
+  _globals['_RECLAIMREPORT']._serialized_start=2150
+  _globals['_RECLAIMREPORT']._serialized_end=2451
+  _globals['_GPURECLAIM']._serialized_start=2453
+  _globals['_GPURECLAIM']._serialized_end=2531
+  _globals['_LEASE']._serialized_start=2533
+  _globals['_LEASE']._serialized_end=2659
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,8 @@ class Engine(_message.Message):
         """Gone, and proven to be gone: no process, no GPU memory, no file."""
         STATE_FAILED: Engine._State.ValueType  # 7
         """Gone because of an error, or not proven to be gone; `failure` says why."""
+        STATE_BACKOFF: Engine._State.ValueType  # 8
+        """Failed, reclaimed, and to be started again at `next_start_time`. Its leases stay."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where an engine is in its life. More values may be added."""
@@ -70,6 +72,8 @@ class Engine(_message.Message):
     """Gone, and proven to be gone: no process, no GPU memory, no file."""
     STATE_FAILED: Engine.State.ValueType  # 7
     """Gone because of an error, or not proven to be gone; `failure` says why."""
+    STATE_BACKOFF: Engine.State.ValueType  # 8
+    """Failed, reclaimed, and to be started again at `next_start_time`. Its leases stay."""
 
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -90,6 +94,9 @@ class Engine(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     TRANSITIONS_FIELD_NUMBER: _builtins.int
     RECLAIM_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_START_TIME_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, such as `engines/qwen3-8b-3f2a`."""
     model: _builtins.str
@@ -108,6 +115,10 @@ class Engine(_message.Message):
     """Tokens generated since it became ready."""
     tokens_per_second: _builtins.float
     """Tokens generated a second over the last ten seconds."""
+    restart_count: _builtins.int
+    """How often it was started again after a failure."""
+    adopted: _builtins.bool
+    """True if it was taken over from an earlier daemon."""
     @_builtins.property
     def progress(self) -> Global___LoadProgress:
         """How far the start is. Set in STATE_PENDING and STATE_STARTING only."""
@@ -138,7 +149,7 @@ class Engine(_message.Message):
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """Why it failed. Set in STATE_FAILED, and while a failed engine is being reclaimed."""
+        """Why it failed. Set in STATE_FAILED and STATE_BACKOFF, and while a failed engine is being reclaimed."""
 
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
@@ -146,7 +157,11 @@ class Engine(_message.Message):
 
     @_builtins.property
     def reclaim(self) -> Global___ReclaimReport:
-        """What the end of this engine gave back. Set in STATE_STOPPED and STATE_FAILED."""
+        """What its last end gave back. Set in STATE_STOPPED, STATE_FAILED and STATE_BACKOFF."""
+
+    @_builtins.property
+    def next_start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is started again. Set in STATE_BACKOFF only."""
 
     def __init__(
         self,
@@ -170,10 +185,13 @@ class Engine(_message.Message):
         failure: Global___Failure | None = ...,
         transitions: _abc.Iterable[Global___Transition] | None = ...,
         reclaim: Global___ReclaimReport | None = ...,
+        restart_count: _builtins.int = ...,
+        next_start_time: _timestamp_pb2.Timestamp | None = ...,
+        adopted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "next_start_time", b"next_start_time", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_args", b"effective_args", "failure", b"failure", "generated_token_count", b"generated_token_count", "gpus", b"gpus", "lease_count", b"lease_count", "model", b"model", "name", b"name", "pid", b"pid", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args", "revision", b"revision", "running_count", b"running_count", "state", b"state", "tokens_per_second", b"tokens_per_second", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "create_time", b"create_time", "effective_args", b"effective_args", "failure", b"failure", "generated_token_count", b"generated_token_count", "gpus", b"gpus", "lease_count", b"lease_count", "model", b"model", "name", b"name", "next_start_time", b"next_start_time", "pid", b"pid", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args", "restart_count", b"restart_count", "revision", b"revision", "running_count", b"running_count", "state", b"state", "tokens_per_second", b"tokens_per_second", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -481,6 +499,7 @@ class ReclaimReport(_message.Message):
     REMOVED_PATHS_FIELD_NUMBER: _builtins.int
     EXIT_DURATION_FIELD_NUMBER: _builtins.int
     MEMORY_DURATION_FIELD_NUMBER: _builtins.int
+    SHUTDOWN_DURATION_FIELD_NUMBER: _builtins.int
     verified: _builtins.bool
     """True if no process of the tree is left and NVML shows the memory back."""
     summary: _builtins.str
@@ -507,6 +526,10 @@ class ReclaimReport(_message.Message):
     def memory_duration(self) -> _duration_pb2.Duration:
         """From then until NVML showed the memory back."""
 
+    @_builtins.property
+    def shutdown_duration(self) -> _duration_pb2.Duration:
+        """What the engine took to end by itself after SIGTERM. Unset if it was not asked to."""
+
     def __init__(
         self,
         *,
@@ -518,10 +541,11 @@ class ReclaimReport(_message.Message):
         removed_paths: _abc.Iterable[_builtins.str] | None = ...,
         exit_duration: _duration_pb2.Duration | None = ...,
         memory_duration: _duration_pb2.Duration | None = ...,
+        shutdown_duration: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["exit_duration", b"exit_duration", "memory_duration", b"memory_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exit_duration", b"exit_duration", "memory_duration", b"memory_duration", "shutdown_duration", b"shutdown_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_duration", b"exit_duration", "gpus", b"gpus", "killed_count", b"killed_count", "memory_duration", b"memory_duration", "pids", b"pids", "removed_paths", b"removed_paths", "summary", b"summary", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit_duration", b"exit_duration", "gpus", b"gpus", "killed_count", b"killed_count", "memory_duration", b"memory_duration", "pids", b"pids", "removed_paths", b"removed_paths", "shutdown_duration", b"shutdown_duration", "summary", b"summary", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

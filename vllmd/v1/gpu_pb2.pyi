@@ -6,15 +6,17 @@ The GPUs of one host, as NVML reports them."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -33,6 +35,7 @@ class Gpu(_message.Message):
     COMPUTE_CAPABILITY_FIELD_NUMBER: _builtins.int
     UTILIZATION_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
+    QUARANTINE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name with NVML's own UUID, such as `gpus/GPU-8f2c…`."""
     index: _builtins.int
@@ -53,6 +56,10 @@ class Gpu(_message.Message):
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuProcess]:
         """Processes with memory on this GPU."""
 
+    @_builtins.property
+    def quarantine(self) -> Global___GpuQuarantine:
+        """Why no engine is placed here. Unset while engines may be."""
+
     def __init__(
         self,
         *,
@@ -65,16 +72,178 @@ class Gpu(_message.Message):
         compute_capability: _builtins.str = ...,
         utilization: _builtins.float | None = ...,
         processes: _abc.Iterable[Global___GpuProcess] | None = ...,
+        quarantine: Global___GpuQuarantine | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_utilization", b"_utilization", "utilization", b"utilization"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_utilization", b"_utilization", "quarantine", b"quarantine", "utilization", b"utilization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_utilization", b"_utilization", "compute_capability", b"compute_capability", "free_bytes", b"free_bytes", "index", b"index", "name", b"name", "processes", b"processes", "product", b"product", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "utilization", b"utilization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_utilization", b"_utilization", "compute_capability", b"compute_capability", "free_bytes", b"free_bytes", "index", b"index", "name", b"name", "processes", b"processes", "product", b"product", "quarantine", b"quarantine", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "utilization", b"utilization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__utilization: _TypeAlias = _typing.Literal["utilization"]  # noqa: Y015
     _WhichOneofArgType__utilization: _TypeAlias = _typing.Literal["_utilization", b"_utilization"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization) -> _WhichOneofReturnType__utilization | None: ...
 
 Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
+
+@_typing.final
+class GpuQuarantine(_message.Message):
+    """Why a GPU is left alone: what was killed on it did not give its memory back. It ends once NVML shows that it has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """What is wrong, such as `SIGKILL did not end 1 of its processes (4711)`."""
+    engine: _builtins.str
+    """The engine that could not be reclaimed, such as `engines/qwen3-8b-3f2a`. Empty for another program's process."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        engine: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuQuarantine: _TypeAlias = GpuQuarantine  # noqa: Y015
+
+@_typing.final
+class ProcessVerdict(_message.Message):
+    """A process that holds GPU memory or is called like vLLM's own, and what this daemon makes of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Verdict:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ProcessVerdict._Verdict.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VERDICT_UNSPECIFIED: ProcessVerdict._Verdict.ValueType  # 0
+        """Never sent."""
+        VERDICT_OWNED: ProcessVerdict._Verdict.ValueType  # 1
+        """In the tree of a living engine of this daemon."""
+        VERDICT_ORPHAN: ProcessVerdict._Verdict.ValueType  # 2
+        """Of an engine of ours that is gone, failed or hung. It is killed."""
+        VERDICT_FOREIGN_ORPHAN: ProcessVerdict._Verdict.ValueType  # 3
+        """vLLM's, started by another program that is proven to be dead. The policy says what is done."""
+        VERDICT_SUSPECT: ProcessVerdict._Verdict.ValueType  # 4
+        """Called like vLLM's, without a proof that nobody answers for it. It is left alone."""
+        VERDICT_DEAD: ProcessVerdict._Verdict.ValueType  # 5
+        """Has ended, or was killed, and is still in the driver's list."""
+        VERDICT_FOREIGN: ProcessVerdict._Verdict.ValueType  # 6
+        """Anybody else's. It is never touched."""
+
+    class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+        """Whose a process is. More values may be added."""
+
+    VERDICT_UNSPECIFIED: ProcessVerdict.Verdict.ValueType  # 0
+    """Never sent."""
+    VERDICT_OWNED: ProcessVerdict.Verdict.ValueType  # 1
+    """In the tree of a living engine of this daemon."""
+    VERDICT_ORPHAN: ProcessVerdict.Verdict.ValueType  # 2
+    """Of an engine of ours that is gone, failed or hung. It is killed."""
+    VERDICT_FOREIGN_ORPHAN: ProcessVerdict.Verdict.ValueType  # 3
+    """vLLM's, started by another program that is proven to be dead. The policy says what is done."""
+    VERDICT_SUSPECT: ProcessVerdict.Verdict.ValueType  # 4
+    """Called like vLLM's, without a proof that nobody answers for it. It is left alone."""
+    VERDICT_DEAD: ProcessVerdict.Verdict.ValueType  # 5
+    """Has ended, or was killed, and is still in the driver's list."""
+    VERDICT_FOREIGN: ProcessVerdict.Verdict.ValueType  # 6
+    """Anybody else's. It is never touched."""
+
+    PID_FIELD_NUMBER: _builtins.int
+    PROCESS_NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    DOOMED_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    """Process id in the host's own pid namespace."""
+    process_name: _builtins.str
+    """Its name (`comm`), such as `VLLM::EngineCor`. Empty if it can't be read."""
+    uid: _builtins.int
+    """The user id that it runs under. Unset if it can't be read."""
+    verdict: Global___ProcessVerdict.Verdict.ValueType
+    """Whose it is."""
+    engine: _builtins.str
+    """The engine that it belongs or belonged to, such as `engines/qwen3-8b-3f2a`. Empty for any other process."""
+    doomed: _builtins.bool
+    """True if a reclaim would kill it now."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it started. Unset if it can't be read."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuShare]:
+        """What it holds."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why, each a phrase; of a suspect, what is missing."""
+
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        process_name: _builtins.str = ...,
+        uid: _builtins.int | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        shares: _abc.Iterable[Global___GpuShare] | None = ...,
+        verdict: Global___ProcessVerdict.Verdict.ValueType = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        engine: _builtins.str = ...,
+        doomed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "start_time", b"start_time", "uid", b"uid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_uid", b"_uid", "doomed", b"doomed", "engine", b"engine", "pid", b"pid", "process_name", b"process_name", "reasons", b"reasons", "shares", b"shares", "start_time", b"start_time", "uid", b"uid", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__uid: _TypeAlias = _typing.Literal["uid"]  # noqa: Y015
+    _WhichOneofArgType__uid: _TypeAlias = _typing.Literal["_uid", b"_uid"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uid) -> _WhichOneofReturnType__uid | None: ...
+
+Global___ProcessVerdict: _TypeAlias = ProcessVerdict  # noqa: Y015
+
+@_typing.final
+class GpuShare(_message.Message):
+    """What a process holds on one GPU."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPU_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    gpu: _builtins.str
+    """The GPU, such as `gpus/GPU-8f2c…`."""
+    used_bytes: _builtins.int
+    """Memory it holds. Unset if the driver does not say."""
+    def __init__(
+        self,
+        *,
+        gpu: _builtins.str = ...,
+        used_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes", "gpu", b"gpu", "used_bytes", b"used_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__used_bytes: _TypeAlias = _typing.Literal["used_bytes"]  # noqa: Y015
+    _WhichOneofArgType__used_bytes: _TypeAlias = _typing.Literal["_used_bytes", b"_used_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__used_bytes) -> _WhichOneofReturnType__used_bytes | None: ...
+
+Global___GpuShare: _TypeAlias = GpuShare  # noqa: Y015
 
 @_typing.final
 class GpuProcess(_message.Message):

@@ -5,10 +5,12 @@ For operators: the host, its GPUs and the engines on them."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from vllmd.v1 import engine_pb2 as _engine_pb2
+from vllmd.v1 import event_pb2 as _event_pb2
 from vllmd.v1 import gpu_pb2 as _gpu_pb2
 import builtins as _builtins
 import sys
@@ -243,3 +245,164 @@ class TailLogsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TailLogsResponse: _TypeAlias = TailLogsResponse  # noqa: Y015
+
+@_typing.final
+class ListGpuProcessesRequest(_message.Message):
+    """Asks for the processes on the GPUs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGpuProcessesRequest: _TypeAlias = ListGpuProcessesRequest  # noqa: Y015
+
+@_typing.final
+class ListGpuProcessesResponse(_message.Message):
+    """The processes on the GPUs at one moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    FOREIGN_ORPHAN_POLICY_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    foreign_orphan_policy: _builtins.str
+    """What is done with proven orphans of other programs: `kill`, `report` or `ignore`."""
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.ProcessVerdict]:
+        """The processes, those that hold most first."""
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """How long an orphan of another program must stay one before it is killed."""
+
+    def __init__(
+        self,
+        *,
+        processes: _abc.Iterable[_gpu_pb2.ProcessVerdict] | None = ...,
+        foreign_orphan_policy: _builtins.str = ...,
+        grace: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["foreign_orphan_policy", b"foreign_orphan_policy", "grace", b"grace", "processes", b"processes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGpuProcessesResponse: _TypeAlias = ListGpuProcessesResponse  # noqa: Y015
+
+@_typing.final
+class ReclaimRequest(_message.Message):
+    """What to reclaim."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    confirmed: _builtins.bool
+    """Acts. Without it nothing is done."""
+    pid: _builtins.int
+    """Only this process and its tree. Zero for all that nobody answers for."""
+    def __init__(
+        self,
+        *,
+        confirmed: _builtins.bool = ...,
+        pid: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReclaimRequest: _TypeAlias = ReclaimRequest  # noqa: Y015
+
+@_typing.final
+class ReclaimResponse(_message.Message):
+    """What a reclaim found, and did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.ProcessVerdict]:
+        """The processes that nobody answers for, as they were before."""
+
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.ReclaimReport]:
+        """What was given back, for each tree. Empty for a dry run."""
+
+    def __init__(
+        self,
+        *,
+        processes: _abc.Iterable[_gpu_pb2.ProcessVerdict] | None = ...,
+        reports: _abc.Iterable[_engine_pb2.ReclaimReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["processes", b"processes", "reports", b"reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReclaimResponse: _TypeAlias = ReclaimResponse  # noqa: Y015
+
+@_typing.final
+class WatchEventsRequest(_message.Message):
+    """Which events to stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    last: _builtins.int
+    """How many of the last events to begin with. Default 0, at most 1000."""
+    follow: _builtins.bool
+    """Goes on with new events until the call is cancelled."""
+    def __init__(
+        self,
+        *,
+        last: _builtins.int = ...,
+        follow: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsRequest: _TypeAlias = WatchEventsRequest  # noqa: Y015
+
+@_typing.final
+class WatchEventsResponse(_message.Message):
+    """Events, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    MISSED_COUNT_FIELD_NUMBER: _builtins.int
+    missed_count: _builtins.int
+    """How many were missed before these, as the reader was too slow."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
+        """The events."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_event_pb2.Event] | None = ...,
+        missed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "missed_count", b"missed_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEventsResponse: _TypeAlias = WatchEventsResponse  # noqa: Y015

@@ -50,6 +50,21 @@ class HostServiceStub(object):
                 request_serializer=vllmd_dot_v1_dot_host__service__pb2.TailLogsRequest.SerializeToString,
                 response_deserializer=vllmd_dot_v1_dot_host__service__pb2.TailLogsResponse.FromString,
                 _registered_method=True)
+        self.ListGpuProcesses = channel.unary_unary(
+                '/vllmd.v1.HostService/ListGpuProcesses',
+                request_serializer=vllmd_dot_v1_dot_host__service__pb2.ListGpuProcessesRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_host__service__pb2.ListGpuProcessesResponse.FromString,
+                _registered_method=True)
+        self.Reclaim = channel.unary_unary(
+                '/vllmd.v1.HostService/Reclaim',
+                request_serializer=vllmd_dot_v1_dot_host__service__pb2.ReclaimRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_host__service__pb2.ReclaimResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/vllmd.v1.HostService/WatchEvents',
+                request_serializer=vllmd_dot_v1_dot_host__service__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_host__service__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
 
 
 class HostServiceServicer(object):
@@ -78,6 +93,28 @@ class HostServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGpuProcesses(self, request, context):
+        """Lists the processes that hold GPU memory or are called like vLLM's, each with whose it is and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reclaim(self, request, context):
+        """Shows what a reclaim would kill and give back, or does it: kills what nobody answers for, and verifies with NVML
+        that its memory is back. A dry run unless `confirmed`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Streams what this daemon decides and does. A reader that is too slow misses the oldest and is told how many.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_HostServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +132,21 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.TailLogs,
                     request_deserializer=vllmd_dot_v1_dot_host__service__pb2.TailLogsRequest.FromString,
                     response_serializer=vllmd_dot_v1_dot_host__service__pb2.TailLogsResponse.SerializeToString,
+            ),
+            'ListGpuProcesses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGpuProcesses,
+                    request_deserializer=vllmd_dot_v1_dot_host__service__pb2.ListGpuProcessesRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_host__service__pb2.ListGpuProcessesResponse.SerializeToString,
+            ),
+            'Reclaim': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reclaim,
+                    request_deserializer=vllmd_dot_v1_dot_host__service__pb2.ReclaimRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_host__service__pb2.ReclaimResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=vllmd_dot_v1_dot_host__service__pb2.WatchEventsRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_host__service__pb2.WatchEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +231,87 @@ class HostService(object):
             '/vllmd.v1.HostService/TailLogs',
             vllmd_dot_v1_dot_host__service__pb2.TailLogsRequest.SerializeToString,
             vllmd_dot_v1_dot_host__service__pb2.TailLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGpuProcesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.HostService/ListGpuProcesses',
+            vllmd_dot_v1_dot_host__service__pb2.ListGpuProcessesRequest.SerializeToString,
+            vllmd_dot_v1_dot_host__service__pb2.ListGpuProcessesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reclaim(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.HostService/Reclaim',
+            vllmd_dot_v1_dot_host__service__pb2.ReclaimRequest.SerializeToString,
+            vllmd_dot_v1_dot_host__service__pb2.ReclaimResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vllmd.v1.HostService/WatchEvents',
+            vllmd_dot_v1_dot_host__service__pb2.WatchEventsRequest.SerializeToString,
+            vllmd_dot_v1_dot_host__service__pb2.WatchEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

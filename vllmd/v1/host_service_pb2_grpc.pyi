@@ -41,6 +41,14 @@ class HostServiceStub:
     """
     TailLogs: _grpc.UnaryStreamMultiCallable[_host_service_pb2.TailLogsRequest, _host_service_pb2.TailLogsResponse]
     """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines."""
+    ListGpuProcesses: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ListGpuProcessesRequest, _host_service_pb2.ListGpuProcessesResponse]
+    """Lists the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
+    Reclaim: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ReclaimRequest, _host_service_pb2.ReclaimResponse]
+    """Shows what a reclaim would kill and give back, or does it: kills what nobody answers for, and verifies with NVML
+    that its memory is back. A dry run unless `confirmed`.
+    """
+    WatchEvents: _grpc.UnaryStreamMultiCallable[_host_service_pb2.WatchEventsRequest, _host_service_pb2.WatchEventsResponse]
+    """Streams what this daemon decides and does. A reader that is too slow misses the oldest and is told how many."""
 
 @_typing.type_check_only
 class HostServiceAsyncStub(HostServiceStub):
@@ -55,6 +63,14 @@ class HostServiceAsyncStub(HostServiceStub):
     """
     TailLogs: _aio.UnaryStreamMultiCallable[_host_service_pb2.TailLogsRequest, _host_service_pb2.TailLogsResponse]  # type: ignore[assignment]
     """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines."""
+    ListGpuProcesses: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ListGpuProcessesRequest, _host_service_pb2.ListGpuProcessesResponse]  # type: ignore[assignment]
+    """Lists the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
+    Reclaim: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ReclaimRequest, _host_service_pb2.ReclaimResponse]  # type: ignore[assignment]
+    """Shows what a reclaim would kill and give back, or does it: kills what nobody answers for, and verifies with NVML
+    that its memory is back. A dry run unless `confirmed`.
+    """
+    WatchEvents: _aio.UnaryStreamMultiCallable[_host_service_pb2.WatchEventsRequest, _host_service_pb2.WatchEventsResponse]  # type: ignore[assignment]
+    """Streams what this daemon decides and does. A reader that is too slow misses the oldest and is told how many."""
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shows and controls the whole host."""
@@ -84,5 +100,31 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_host_service_pb2.TailLogsResponse], _abc.AsyncIterator[_host_service_pb2.TailLogsResponse]]:
         """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines."""
+
+    @_abc_1.abstractmethod
+    def ListGpuProcesses(
+        self,
+        request: _host_service_pb2.ListGpuProcessesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ListGpuProcessesResponse, _abc.Awaitable[_host_service_pb2.ListGpuProcessesResponse]]:
+        """Lists the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
+
+    @_abc_1.abstractmethod
+    def Reclaim(
+        self,
+        request: _host_service_pb2.ReclaimRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ReclaimResponse, _abc.Awaitable[_host_service_pb2.ReclaimResponse]]:
+        """Shows what a reclaim would kill and give back, or does it: kills what nobody answers for, and verifies with NVML
+        that its memory is back. A dry run unless `confirmed`.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchEvents(
+        self,
+        request: _host_service_pb2.WatchEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_host_service_pb2.WatchEventsResponse], _abc.AsyncIterator[_host_service_pb2.WatchEventsResponse]]:
+        """Streams what this daemon decides and does. A reader that is too slow misses the oldest and is told how many."""
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
