@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.fakes.fake_gpus import gpu
@@ -22,3 +24,20 @@ def test_gpus_are_picked_by_uuid() -> None:
 
     assert Inventory((first, second)).named(frozenset({"GPU-1", "GPU-7"})) == (second,)
     assert Inventory().named(frozenset({"GPU-1"})) == ()
+
+
+@pytest.mark.parametrize(
+    ("processes", "held"),
+    [
+        (((1, 10), (2, 20), (3, 40)), 30),
+        (((1, 10), (3, 40)), 10),
+        # Of whom the driver says nothing, or not enough, the caller knows better.
+        (((1, 10), (2, None)), 7),
+        (((3, 40),), 7),
+    ],
+)
+def test_what_some_processes_hold(processes: tuple[tuple[int, int | None], ...], held: int) -> None:
+    """Theirs alone, or what the caller says where the driver does not."""
+    one = dataclasses.replace(gpu(), processes=tuple(GpuProcess(*process) for process in processes))
+
+    assert one.held_by({1, 2}, otherwise=7) == held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +39,12 @@ class Gpu:
         shares = [process.used_bytes for process in self.processes]
         known = [share for share in shares if share is not None]
         return None if len(known) < len(shares) else self.used_bytes - sum(known)
+
+    def held_by(self, pids: Collection[int], otherwise: int) -> int:
+        """Sum up what some processes hold, in bytes; *otherwise* if the driver does not say, or lists none of them."""
+        shares = [process.used_bytes for process in self.processes if process.pid in pids]
+        known = [share for share in shares if share is not None]
+        return sum(known) if known and len(known) == len(shares) else max(0, otherwise)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class GpuMonitor:
         self._source = source
         self._timeout = timeout
         self._closed = False
+        self.last = Inventory(error="nobody has looked yet", available=False)
+        """What was seen last, whoever asked."""
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="nvml", daemon=True).start()
 
@@ -55,7 +57,8 @@ class GpuMonitor:
         self._jobs.put(functools.partial(self._read, loop, answer))
         try:
             async with asyncio.timeout(self._timeout):
-                return await answer
+                self.last = await answer
+                return self.last
         except TimeoutError:
             return Inventory(error=f"NVML does not answer within {self._timeout:g} s", available=False)
 
