@@ -79,6 +79,9 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
         self.load: list[Message | Refusal | Hang] = []
         self.generate: list[Message | Refusal | Hang] = []
         self.logs: list[Message | Refusal | Hang] = []
+        self.events: list[Message | Refusal | Hang] = []
+        self.gpu_processes: Message | Refusal = host_service_pb2.ListGpuProcessesResponse()
+        self.reclaim: Message | Refusal = host_service_pb2.ReclaimResponse()
         self.release: Message | Refusal = pb.ReleaseResponse()
         self.stop: Message | Refusal = host_service_pb2.StopEngineResponse()
         self.arrived = threading.Semaphore(0)
@@ -141,6 +144,17 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
 
     def TailLogs(self, request: host_service_pb2.TailLogsRequest, context: Any) -> Iterator[Any]:
         yield from self._play(self.logs, request, context)
+
+    def ListGpuProcesses(self, request: host_service_pb2.ListGpuProcessesRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.gpu_processes, context)
+
+    def Reclaim(self, request: host_service_pb2.ReclaimRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.reclaim, context)
+
+    def WatchEvents(self, request: host_service_pb2.WatchEventsRequest, context: Any) -> Iterator[Any]:
+        yield from self._play(self.events, request, context)
 
     def _play(self, script: Sequence[Message | Refusal | Hang], request: Message, context: Any) -> Iterator[Message]:
         self.requests.append(request)

@@ -16,10 +16,12 @@ from typing import Any, Self
 from tests.fakes.fake_gpus import FakeGpus
 from vllmd.engines.containment import Containment
 from vllmd.engines.ground import Ground
+from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
 from vllmd.gpu.inventory import Gpu
 from vllmd.gpu.monitor import GpuMonitor
+from vllmd.gpu.quarantine import Quarantines
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.scheduler.scheduler import Scheduler
@@ -87,10 +89,12 @@ class Host:
             "reclaim_timeout": 5.0,
             "adoption_timeout": 30.0,
             "log_limit_bytes": 1 << 20,
+            "restarts": Policy(limit=0),
         }
         self.ground = Ground(**{**defaults, **ground})
         self.ground.root.mkdir()
-        self.scheduler = Scheduler(self.ground, lease_ttl=lease_ttl, idle_timeout=idle_timeout)
+        self.quarantines = Quarantines(self.ground.events)
+        self.scheduler = Scheduler(self.ground, self.quarantines, lease_ttl=lease_ttl, idle_timeout=idle_timeout)
 
     async def __aenter__(self) -> Self:
         return self

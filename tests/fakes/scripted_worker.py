@@ -29,6 +29,9 @@ class ScriptedBackend:
         self.aborted: list[int] = []
         """Streams that were closed before that."""
         self.dead: str | None = None
+        self.pings = 0
+        self.hangs = False
+        """Pings get no answer."""
         self.taken = 0
         """How many outputs the worker has asked for and got."""
         self._outputs: dict[int, asyncio.Queue[Output | Exception]] = collections.defaultdict(asyncio.Queue)
@@ -40,6 +43,11 @@ class ScriptedBackend:
 
     def load(self, spec: Spec) -> EngineInfo:
         return INFO
+
+    async def ping(self) -> None:
+        self.pings += 1
+        if self.hangs:
+            await asyncio.Event().wait()
 
     def capabilities(self) -> tuple[str, ...]:
         return ("scripted",)

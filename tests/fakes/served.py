@@ -21,6 +21,7 @@ from vllmd.api.server import Server
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
+from vllmd.watchdog.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from vllmd.v1.engine_service_pb2_grpc import EngineServiceAsyncStub
@@ -68,16 +69,46 @@ async def connected(socket: Path) -> AsyncIterator[grpc.aio.Channel]:
 @contextlib.asynccontextmanager
 async def serving(host: Host) -> AsyncIterator[Served]:
     """Serve a host's scheduler."""
-    host_service = HostService(
-        host.scheduler, host.monitor, version="1.2.3", containment="session", engine_python="/opt/python"
-    )
-    server = Server(EngineService(host.scheduler), host_service)
+    watchdog = watchdog_of(host)
+    server = Server(EngineService(host.scheduler), host_service_of(host, watchdog))
     await server.start(host.directory / "s", 0o600, None)
     try:
         async with connected(host.directory / "s") as channel:
             yield Served(server, channel, EngineServiceStub(channel), HostServiceStub(channel))
     finally:
         await server.stop(0)
+        watchdog.close()
+
+
+def host_service_of(host: Host, watchdog: Watchdog) -> HostService:
+    """Make the service of a daemon of some version."""
+    return HostService(
+        host.scheduler,
+        host.monitor,
+        watchdog,
+        host.ground.events,
+        host.quarantines,
+        version="1.2.3",
+        containment="session",
+        engine_python="/opt/python",
+    )
+
+
+def watchdog_of(host: Host) -> Watchdog:
+    """Make a watchdog that looks only when it is asked to."""
+    return Watchdog(
+        monitor=host.monitor,
+        events=host.ground.events,
+        quarantines=host.quarantines,
+        root=host.ground.root,
+        containment=host.ground.containment,
+        policy="kill",
+        grace=10.0,
+        interval=3600.0,
+        living=host.scheduler.living,
+        busy=host.scheduler.busy_gpus,
+        timeout=5.0,
+    )
 
 
 def status_of(error: grpc.RpcError) -> status_pb2.Status:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from vllmd.worker.backend import EngineDead, InvalidRequest, Output
 from vllmd.worker.fake_backend import PHASES, FakeBackend
 from vllmd.worker.processes import processes
 from vllmd.worker.protocol import ChatPrompt, Generate, Prompt, TextPrompt, TokenPrompt
-from vllmd.worker.spec import ENGINE_ID_VARIABLE, Spec
+from vllmd.worker.simulation import CLAIMS, Memory, Shares, held, publish
+from vllmd.worker.spec import ENGINE_ID_VARIABLE, SIMULATION_VARIABLE, Spec
 from vllmd.worker.tree import Tree
 
 QUICK = {"fake_load_seconds": 0.0, "fake_tokens_per_second": 0}
@@ -41,6 +43,20 @@ def backend(marked: str) -> Iterator[FakeBackend]:
 def load(backend: FakeBackend, engine_id: str, **engine_args: Any) -> None:
     """Load it, quickly unless told otherwise."""
     backend.load(Spec(engine_id, "fake", "m", QUICK | engine_args, None, 60.0, "0", "b"))
+
+
+@pytest.fixture
+def simulation(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A simulated host with two GPUs of 1000 bytes, both of them the engine's."""
+    publish(tmp_path, {"GPU-SIM-A": Memory(1000, 100), "GPU-SIM-B": Memory(1000, 100)})
+    monkeypatch.setenv(SIMULATION_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-SIM-A,GPU-SIM-B")
+    return tmp_path
+
+
+def shares(simulation: pathlib.Path) -> list[Shares]:
+    """What processes hold on it, by the order of their pids."""
+    return [shares for _, shares in sorted(held(simulation / CLAIMS).items(), key=lambda item: item[0].pid)]
 
 
 async def outputs(backend: FakeBackend, prompt: Prompt, **sampling_params: Any) -> list[Output]:
@@ -174,3 +190,56 @@ def test_options_of_the_wrong_type_are_refused(backend: FakeBackend, marked: str
     """A start that was told nonsense fails, rather than do something else."""
     with pytest.raises(msgspec.ValidationError):
         load(backend, marked, fake_workers="many")
+
+
+@pytest.mark.parametrize(
+    ("engine_args", "expected"),
+    [
+        ({"gpu_memory_utilization": 0.5}, [{"GPU-SIM-A": 500, "GPU-SIM-B": 500}]),
+        ({}, [{"GPU-SIM-A": 900, "GPU-SIM-B": 900}]),
+        ({"fake_workers": 2, "fake_vram_bytes": 70}, [{"GPU-SIM-A": 70}, {"GPU-SIM-B": 70}]),
+    ],
+)
+def test_engine_holds_memory_of_simulated_gpus(
+    backend: FakeBackend, marked: str, simulation: pathlib.Path, engine_args: dict[str, Any], expected: list[Shares]
+) -> None:
+    """What it was planned with, or told; its core holds it, or each worker below that a GPU of its own."""
+    load(backend, marked, **engine_args)
+    loaded = shares(simulation)
+    names = {stat.name for stat in processes() if stat.identity in held(simulation / CLAIMS)}
+
+    assert loaded == expected
+    assert names == {"VLLM::Worker_TP" if "fake_workers" in engine_args else "VLLM::EngineCor"}
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"), [("importing", []), ("loading_weights", [30]), ("compiling", [30]), ("profiling", [90])]
+)
+def test_weights_come_before_the_kv_cache(
+    backend: FakeBackend, marked: str, simulation: pathlib.Path, phase: str, expected: list[int]
+) -> None:
+    """A start that fails has taken what it would have by then: a third, and all of it once memory is profiled."""
+    with pytest.raises(RuntimeError, match="initialization failed"):
+        load(backend, marked, fake_fail_phase=phase, fake_vram_bytes=90)
+
+    assert [size for each in shares(simulation) for size in each.values()] == [
+        size for size in expected for _ in range(2)
+    ]
+
+
+def test_start_fails_where_the_memory_is_not_free(
+    backend: FakeBackend, marked: str, simulation: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With PyTorch's words in the log of EngineCore, as when somebody else has been quicker."""
+    with pytest.raises(RuntimeError, match="Engine core initialization failed"):
+        load(backend, marked, fake_vram_bytes=901)
+
+    assert "[core.py:1] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate" in capfd.readouterr().out
+    assert shares(simulation) == [{"GPU-SIM-A": 300, "GPU-SIM-B": 300}]
+
+
+def test_engine_leaks_when_told_so(backend: FakeBackend, marked: str, simulation: pathlib.Path) -> None:
+    """Once it is ready, by so much a second, until a GPU is full."""
+    load(backend, marked, fake_vram_bytes=400, fake_vram_growth_bytes=2000)
+
+    assert eventually(lambda: shares(simulation) == [{"GPU-SIM-A": 800, "GPU-SIM-B": 800}], 20.0)

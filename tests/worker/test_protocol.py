@@ -19,6 +19,8 @@ from vllmd.worker.protocol import (
     FrameSplitter,
     Generate,
     Hello,
+    Ping,
+    Pong,
     Prompt,
     ProtocolError,
     Refused,
@@ -81,7 +83,7 @@ def test_frames_before_a_bad_one_are_still_read() -> None:
 @pytest.mark.parametrize("prompt", [TextPrompt("hi"), TokenPrompt([1, 2]), ChatPrompt([{"role": "user"}], {"a": 1})])
 def test_commands_survive_the_wire(prompt: Prompt) -> None:
     """The worker reads what the daemon meant, the kind of prompt included."""
-    commands: list[Command] = [Generate(7, prompt, {"max_tokens": 3, "stop": ["a"]}), Abort([7, 8])]
+    commands: list[Command] = [Generate(7, prompt, {"max_tokens": 3, "stop": ["a"]}), Abort([7, 8]), Ping(3)]
 
     assert [protocol.command_decoder.decode(body) for body in split([*map(protocol.frame, commands)])] == commands
 
@@ -92,6 +94,7 @@ def test_events_survive_the_wire() -> None:
         Hello(1, "0.1", 42, EngineInfo("0.25.1", 4096, None, "bfloat16", 1000), ("sleep",)),
         Step(123, [Delta(1, "é", [5], None, None, 3, 2), Delta(2, "", [6], "stop", "\n")]),
         Refused(3, "invalid", "no"),
+        Pong(3),
         Dead("gone"),
     ]
 
@@ -116,5 +119,6 @@ def test_events_are_no_commands() -> None:
 
 
 def test_worker_speaks_what_the_daemon_understands() -> None:
-    """Both are released together, so the current version is always among those spoken."""
+    """Both are released together; after an upgrade the daemon has workers of the version before."""
     assert protocol.PROTOCOL in protocol.SPOKEN
+    assert protocol.PROTOCOL - 1 in protocol.SPOKEN

@@ -240,3 +240,23 @@ async def test_stopped_worker_hangs_up_without_a_death(runtime: pathlib.Path) ->
     worker.server.stop()
 
     assert await asyncio.wait_for(worker.server.serve(), DEADLINE_SECONDS) is None
+
+
+async def test_ping_is_answered_once_the_engine_has_answered(worker: ScriptedWorker) -> None:
+    """Not by the worker itself; while one answer is awaited, no second ping goes to the engine."""
+    peer = await worker.connect()
+    worker.backend.hangs = True
+    peer.say(protocol.Ping(1), protocol.Ping(2))
+    worker.backend.say(5, Output("a", [1], "stop"))
+    peer.say(Generate(5, TextPrompt("x"), {}))
+    first = await peer.deltas()
+
+    assert [delta.stream for delta in first] == [5]
+    assert worker.backend.pings == 1
+
+    await peer.close()
+    again = await worker.connect()
+    worker.backend.hangs = False
+    again.say(protocol.Ping(3))
+
+    assert await again.hear() == protocol.Pong(3)

@@ -54,6 +54,10 @@ class Backend(Protocol):
         """
         ...
 
+    async def ping(self) -> None:
+        """Get an answer out of EngineCore's own loop; takes as long as EngineCore does, which may be for ever."""
+        ...
+
     def death(self) -> str | None:
         """Say why the engine is dead, or `None` while it lives; cheap, asked several times a second."""
         ...

@@ -2,23 +2,27 @@
 
 Everything that vllmd does with processes can so be tried without a GPU, a model or vLLM. Its engine arguments
 all begin with `fake_` (see `FakeOptions`); any others are accepted and ignored, as plans for real engines
-hold them.
+hold them, but for `gpu_memory_utilization`: on a simulated host it holds as much of its GPUs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
 from .backend import EngineDead, InvalidRequest, Output
+from .fake_memory import DEFAULT_UTILIZATION, WEIGHTS, FakeMemory, memory_of
+from .processes import read_stat
 from .protocol import ChatPrompt, EngineInfo, Generate, TextPrompt, TokenPrompt
+from .simulation import OutOfMemory
 from .spec import Spec
 
 PHASES = ("importing", "loading_weights", "compiling", "profiling", "capturing_graphs")
@@ -32,6 +36,10 @@ _LINES = {
     "capturing_graphs": "Capturing CUDA graphs (decode, FULL):  50%|#####     | 1/2 [00:00<00:00]",
 }
 _SHARDS = 4
+_HANG_SECONDS = 0.05
+"""How often a core that was stopped is looked at."""
+_HELD = {"loading_weights": WEIGHTS, "profiling": 1.0}
+"""How much of its GPU memory the engine has taken from a phase on."""
 
 
 class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=lambda name: f"fake_{name}"):
@@ -59,6 +67,10 @@ class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """`VLLM::Worker_TPn` processes below EngineCore; 0 for none, as vLLM with TP=1 on a GPU."""
     shared_memory_bytes: int = 1 << 20
     """Of the shared-memory object that EngineCore makes; 0 for none."""
+    vram_bytes: int | None = None
+    """On a simulated host: what it takes of each GPU, in place of `gpu_memory_utilization`."""
+    vram_growth_bytes: int = 0
+    """On a simulated host: what it leaks on each GPU, a second, once it is ready; 0 for nothing."""
 
 
 class Steps:
@@ -66,9 +78,11 @@ class Steps:
 
     Args:
         rate: steps a second; 0 for as many as there can be.
+        hangs: tells whether EngineCore is stopped: then no step ends.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, hangs: Callable[[], bool] = lambda: False) -> None:
+        self._hangs = hangs
         self._period = 1 / rate if rate else 0.0
         self._last = 0.0
         self._event: asyncio.Event | None = None
@@ -83,6 +97,9 @@ class Steps:
         await self._event.wait()
 
     def _end(self) -> None:
+        if self._hangs():
+            asyncio.get_running_loop().call_later(_HANG_SECONDS, self._end)
+            return
         event, self._event = self._event, None
         assert event is not None
         event.set()
@@ -95,19 +112,26 @@ class FakeBackend:
         self._options = FakeOptions()
         self._steps = Steps(self._options.tokens_per_second)
         self._core: subprocess.Popen[bytes] | None = None
+        self._memory: FakeMemory | None = None
 
     def load(self, spec: Spec) -> EngineInfo:
         """Start the fake's processes and go through the phases of a start."""
         fake = {name: value for name, value in spec.engine_args.items() if name.startswith("fake_")}
         self._options = options = msgspec.convert(fake, FakeOptions, strict=False)
-        self._steps = Steps(options.tokens_per_second)
+        self._steps = Steps(options.tokens_per_second, self._core_hangs)
         if options.ignore_sigterm:
             ignore_sigterm()
         for phase in PHASES:
             print(_LINES[phase], flush=True)
             if phase == "loading_weights":
                 self._core = start_core(spec.engine_id, options)
+                share = float(spec.engine_args.get("gpu_memory_utilization") or DEFAULT_UTILIZATION)
+                self._memory = memory_of(self._core.pid, share, options.vram_bytes)
+            if phase in _HELD:
+                self._hold(_HELD[phase])
             self._spend(phase, options.load_seconds / len(PHASES))
+        if self._memory is not None and options.vram_growth_bytes:
+            self._memory.grow(options.vram_growth_bytes)
         max_model_len = int(spec.engine_args.get("max_model_len") or 0)
         return EngineInfo("fake", max_model_len if max_model_len > 0 else 4096, 65536, "bfloat16", 1000)
 
@@ -122,8 +146,17 @@ class FakeBackend:
                 )
             self._wait_for_core(seconds / _SHARDS)
         if phase == self._options.fail_phase:
-            print(f"(EngineCore pid={os.getpid()}) ERROR 01-01 00:00:00 [core.py:1] {self._options.error}", flush=True)
-            raise RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+            raise _failed(self._options.error)
+
+    def _hold(self, fraction: float) -> None:
+        """Take so much of the GPU memory, or fail as vLLM does where it is not free."""
+        if self._memory is None:
+            return
+        try:
+            with contextlib.suppress(ProcessLookupError):  # a dead core is noticed where it is waited for
+                self._memory.hold(fraction)
+        except OutOfMemory as error:
+            raise _failed(f"torch.OutOfMemoryError: {error}") from None
 
     def _wait_for_core(self, seconds: float) -> None:
         """Spend the time, but notice a dead core at once, as vLLM does during a start."""
@@ -159,6 +192,15 @@ class FakeBackend:
             if ended:
                 return
 
+    async def ping(self) -> None:
+        """Answer once EngineCore could."""
+        while self._core_hangs():
+            await asyncio.sleep(_HANG_SECONDS)
+
+    def _core_hangs(self) -> bool:
+        stat = read_stat(self._core.pid) if self._core is not None else None
+        return stat is not None and stat.state in "Tt"
+
     def death(self) -> str | None:
         """Say that the core is gone, if it is."""
         status = self._core.poll() if self._core is not None else None
@@ -174,6 +216,12 @@ class FakeBackend:
         except subprocess.TimeoutExpired:
             self._core.kill()
             self._core.wait()
+
+
+def _failed(error: str) -> RuntimeError:
+    """Log an error as EngineCore's, and make the one that is all that the worker learns of it."""
+    print(f"(EngineCore pid={os.getpid()}) ERROR 01-01 00:00:00 [core.py:1] {error}", flush=True)
+    return RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 
 
 def count_tokens(request: Generate) -> int:

@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterable
 from .spec import ENGINE_DIR_VARIABLE, ENGINE_ID_VARIABLE
 
 _PROC = pathlib.Path("/proc")
+_STAT_BYTES = 4096
+"""More than the line ever has: 52 numbers and a name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,10 +58,17 @@ def boot_id() -> str:
 
 def read_stat(pid: int) -> Stat | None:
     """Read a process's `/proc/PID/stat`; `None` if there is no such process."""
+    # Not by way of pathlib and a text file: the watchdog reads this of every process each second.
     try:
-        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return None
+    try:
+        text = os.read(fd, _STAT_BYTES).decode(errors="replace")
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
     # The name is in parentheses and may hold spaces and parentheses itself: cut at the last one.
     head, _, tail = text.rpartition(")")
     fields = tail.split()
@@ -107,11 +116,16 @@ def hold(identity: Identity) -> int | None:
 
 def terminate(identity: Identity) -> bool:
     """Ask a process to end (SIGTERM); tell whether it was still there to be asked."""
+    return signal_to(identity, signal.SIGTERM)
+
+
+def signal_to(identity: Identity, signum: signal.Signals) -> bool:
+    """Signal exactly this process; tell whether it was still there."""
     fd = hold(identity)
     if fd is None:
         return False
     try:
-        return send(fd, signal.SIGTERM)
+        return send(fd, signum)
     finally:
         os.close(fd)
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL = 1
-"""The version that this worker speaks."""
+PROTOCOL = 2
+"""The version that this worker speaks. 2: `Ping` and `Pong`."""
 
-SPOKEN = (1,)
-"""The versions that the daemon understands."""
+SPOKEN = (1, 2)
+"""The versions that the daemon understands: after an upgrade it takes over workers of the version before."""
 
 MAX_FRAME_BYTES = 64 << 20
 """A longer frame is a broken peer: the longest prompt that a model takes is a few MiB."""
@@ -89,7 +89,13 @@ class Abort(msgspec.Struct, array_like=True, frozen=True, tag="abort"):
     streams: list[int]
 
 
-Command = Generate | Abort
+class Ping(msgspec.Struct, array_like=True, frozen=True, tag="ping"):
+    """Asks for an answer that has been through EngineCore; since protocol 2."""
+
+    number: int
+
+
+Command = Generate | Abort | Ping
 
 
 class Delta(msgspec.Struct, array_like=True):
@@ -123,13 +129,19 @@ class Refused(msgspec.Struct, array_like=True, frozen=True, tag="refused"):
     message: str
 
 
+class Pong(msgspec.Struct, array_like=True, frozen=True, tag="pong"):
+    """EngineCore has answered the ping of that number."""
+
+    number: int
+
+
 class Dead(msgspec.Struct, array_like=True, frozen=True, tag="dead"):
     """The engine has failed for good; the worker ends right after this."""
 
     message: str
 
 
-Event = Hello | Step | Refused | Dead
+Event = Hello | Step | Refused | Pong | Dead
 
 _encoder = msgspec.msgpack.Encoder()
 command_decoder = msgspec.msgpack.Decoder(Command)

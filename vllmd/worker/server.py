@@ -28,6 +28,7 @@ class Link(asyncio.Protocol):
         self._streams: dict[int, asyncio.Task[None]] = {}
         self._outbox: dict[int, protocol.Delta] = {}
         self._flush_due = False
+        self._ping: asyncio.Task[None] | None = None
         self._writable = True
         self._transport: asyncio.Transport | None = None
 
@@ -53,6 +54,8 @@ class Link(asyncio.Protocol):
         del exc
         for task in self._streams.values():
             task.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
         self._transport = None
         self._server.detach(self)
 
@@ -82,11 +85,23 @@ class Link(asyncio.Protocol):
             self._streams[command.stream] = started
             # Not at the end of `_generate`: a task that is aborted before its first step never gets there.
             started.add_done_callback(functools.partial(self._forget, command.stream))
+        elif isinstance(command, protocol.Ping):
+            # One at a time: the daemon waits for the answer, and one that never comes must not pile up.
+            if self._ping is None or self._ping.done():
+                self._ping = asyncio.get_running_loop().create_task(self._answer(command.number), name="ping")
         else:
             for stream in command.streams:
                 task = self._streams.get(stream)
                 if task is not None:
                     task.cancel()
+
+    async def _answer(self, number: int) -> None:
+        try:
+            await self._server.backend.ping()
+        except Exception:  # noqa: BLE001 - an engine that can't answer does not; the log has why
+            traceback.print_exc()
+        else:
+            self._send(protocol.Pong(number))
 
     def _forget(self, stream: int, task: asyncio.Task[None]) -> None:
         del task

@@ -39,10 +39,21 @@ ENGINE_ID_VARIABLE = "VLLMD_ENGINE_ID"
 ENGINE_DIR_VARIABLE = "VLLMD_ENGINE_DIR"
 """The engine's directory, for the hook that runs inside EngineCore."""
 
+SIMULATION_VARIABLE = "VLLMD_SIMULATION"
+"""The directory where processes of a simulated host write down what they hold on simulated GPUs (`simulation`)."""
+
 Backend = Literal["vllm", "fake"]
 
 
 _MAX_FILE_BYTES = 1 << 20
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a GPU held before the engine was started there: a daemon that comes later compares with it."""
+
+    uuid: str
+    floor_bytes: int
+    """In use, and by no process."""
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -60,6 +71,8 @@ class Spec(msgspec.Struct, frozen=True):
     vllmd_version: str
     boot_id: str
     """Of the boot in which it was started: a pid from another boot means nothing."""
+    gpus: tuple[Held, ...] = ()
+    """Those that it runs on; none on the CPU."""
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,6 +16,7 @@ import pathlib
 import select
 import signal
 import time
+from collections.abc import Iterable
 
 from . import cgroup
 from .processes import Identity, Stat, hold, marker, processes, read_stat, send
@@ -72,21 +73,28 @@ class Tree:
         leader = read_stat(self.leader.pid)
         return leader is not None and leader.identity == self.leader
 
-    def kill(self, timeout: float) -> Killed:
+    def kill(self, timeout: float, known: Iterable[Identity] = ()) -> Killed:
         """SIGKILL the whole tree and wait for its end, at most *timeout* seconds; blocks.
 
         Members are stopped first, until a look finds no new one, so that none can fork away meanwhile; a tree
         that forks faster than that is killed as it is found.
+
+        Args:
+            timeout: seconds.
+            known: processes that were seen in the tree before. One that is dying already has lost all that it could
+                be recognized by, while its memory is still being freed.
         """
         deadline = time.monotonic() + timeout
         patience = time.monotonic() + timeout / 4
         held: dict[Identity, int] = {}
         try:
-            fresh = self._hold_new(held, signal.SIGSTOP)
+            fresh = self._hold_new(held, self._known(known), signal.SIGSTOP)
+            fresh = self._hold_new(held, self.members(), signal.SIGSTOP) or fresh
             if self.cgroup is not None:
                 cgroup.kill(self.cgroup)
             while fresh and time.monotonic() < deadline:
-                fresh = self._hold_new(held, signal.SIGSTOP if time.monotonic() < patience else signal.SIGKILL)
+                signum = signal.SIGSTOP if time.monotonic() < patience else signal.SIGKILL
+                fresh = self._hold_new(held, self.members(), signum)
             for fd in held.values():
                 send(fd, signal.SIGKILL)
             last = max(deadline, time.monotonic() + _LAST_SECONDS)
@@ -98,10 +106,18 @@ class Tree:
                 os.close(fd)
         return Killed(tuple(sorted(i.pid for i in held)), tuple(sorted(i.pid for i in alive)))
 
-    def _hold_new(self, held: dict[Identity, int], signum: signal.Signals) -> bool:
-        """Hold and signal the members that are not held yet; tell whether there were any."""
+    def _known(self, known: Iterable[Identity]) -> list[Stat]:
+        stats = ((identity, read_stat(identity.pid)) for identity in known)
+        return [
+            stat
+            for identity, stat in stats
+            if stat is not None and stat.identity == identity and not stat.dead and identity.pid != os.getpid()
+        ]
+
+    def _hold_new(self, held: dict[Identity, int], members: Iterable[Stat], signum: signal.Signals) -> bool:
+        """Hold and signal those that are not held yet; tell whether there were any."""
         found = False
-        for stat in self.members():
+        for stat in members:
             if stat.identity in held:
                 continue
             fd = hold(stat.identity)

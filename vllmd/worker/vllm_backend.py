@@ -165,6 +165,10 @@ class VllmBackend:
             if stream is not None:
                 await stream.aclose()  # leaving `async for` does not close a generator, and only that aborts
 
+    async def ping(self) -> None:
+        """Ask EngineCore something: `check_health` only looks at a flag of this process."""
+        await self._engine.is_sleeping()
+
     def death(self) -> str | None:
         """Say why the engine is dead, or `None` while it lives."""
         if self._engine is None or not self._engine.errored:
