@@ -23,7 +23,7 @@ def test_plan_becomes_a_process_in_a_directory_that_we_own(
     engine_id: str, containment: Containment, make_ground: MakeGround
 ) -> None:
     """The worker is told all of the plan, by file, and is contained as the ground says."""
-    owned, process = launch(engine_id, "org/model", PLAN, make_ground(adoption_timeout=33.0))
+    owned, process = launch(engine_id, "org/model", PLAN, (), make_ground(adoption_timeout=33.0))
     spec = read_spec(owned.path)
     argv = pathlib.Path(f"/proc/{process.pid}/cmdline").read_text()
     owner = Ownership(owned.path / OWNER_LOCK).unowned_seconds(0.0)
@@ -43,7 +43,7 @@ def test_plan_becomes_a_process_in_a_directory_that_we_own(
 def test_engine_sees_the_gpus_of_its_plan(engine_id: str, containment: Containment, make_ground: MakeGround) -> None:
     """And no others."""
     plan = dataclasses.replace(PLAN, gpus=(gpu(1, uuid="GPU-b"), gpu(0, uuid="GPU-a")))
-    owned, process = launch(engine_id, "m", plan, make_ground())
+    owned, process = launch(engine_id, "m", plan, (), make_ground())
     environ = pathlib.Path(f"/proc/{process.pid}/environ")
     assert eventually(environ.read_bytes)  # empty for an instant after the exec
     environment = environ.read_bytes().split(b"\0")
@@ -63,6 +63,6 @@ def test_launch_that_fails_leaves_nobody_answering(
     before = len(os.listdir("/proc/self/fd"))
 
     with pytest.raises(FileNotFoundError):
-        launch(engine_id, "m", PLAN, ground)
+        launch(engine_id, "m", PLAN, (), ground)
     assert len(os.listdir("/proc/self/fd")) == before
     assert processes_of(engine_id) == []

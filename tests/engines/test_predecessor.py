@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.fakes.predecessors import ended
 from tests.fakes.processes import Family, eventually, lives, processes_of
 from vllmd.engines import directory
 from vllmd.engines.containment import Containment
@@ -26,7 +28,7 @@ ground = Ground(root=root, cache=root, python=pathlib.Path(sys.executable), back
     stop_grace=1.0, reclaim_timeout=5.0, adoption_timeout=60.0, log_limit_bytes=1 << 20)
 choices = {"fake_load_seconds": 0.05, "fake_workers": 2, "fake_escape": True, "fake_leave_core": True}
 plan = Plan(tuple(Choice(*pair, "client", "") for pair in choices.items()), ())
-owned, process = launch(engine_id, "m", plan, ground)
+owned, process = launch(engine_id, "m", plan, (), ground)
 print(flush=True)
 signal.pause()
 """
@@ -64,7 +66,7 @@ async def test_engine_of_a_daemon_that_was_killed_is_ended(
     """Before the next daemon calls itself ready nothing of it is left."""
     Daemon(root, engine_id, containment).kill()
     alive = len(processes_of(engine_id))
-    (report,) = await reclaim_all(root, monitor, 5.0)
+    (report,) = await ended(root, monitor)
     cgroup = containment.path(engine_id)
 
     assert alive == 4
@@ -80,10 +82,10 @@ async def test_engine_of_a_daemon_that_lives_is_left_alone(
 ) -> None:
     """It holds the lock, so it answers for the engine."""
     daemon = Daemon(root, engine_id, containment)
-    reports = await reclaim_all(root, monitor, 5.0)
+    reports = await ended(root, monitor)
     alive = len(processes_of(engine_id))
     daemon.kill()
-    await reclaim_all(root, monitor, 5.0)
+    await ended(root, monitor)
 
     assert reports == []
     assert alive == 4
@@ -98,7 +100,7 @@ async def test_directory_of_a_daemon_that_died_at_once_is_removed(
     (root / "README").touch()
     if spec is not None:
         (root / engine_id / SPEC).write_bytes(spec)
-    (report,) = await reclaim_all(root, monitor, 5.0)
+    (report,) = await ended(root, monitor)
 
     assert report.verified
     assert [path.name for path in root.iterdir()] == ["README"]
@@ -109,7 +111,7 @@ async def test_pid_from_another_boot_means_nothing(root: pathlib.Path, engine_id
     directory.create(root, Spec(engine_id, "fake", "m", {}, None, 60.0, "0", "another boot")).disown()
     with Family("calm") as stranger:
         append_progress(root / engine_id, Progress("started", stranger.leader.pid, stranger.leader.start_ticks))
-        (report,) = await reclaim_all(root, monitor, 5.0)
+        (report,) = await ended(root, monitor)
 
         assert (report.verified, report.killed) == (True, 0)
         assert all(lives(member) for member in stranger.members)
@@ -121,12 +123,12 @@ async def test_tree_that_ends_itself_meanwhile_is_no_error(root: pathlib.Path, m
     (root / "e-2").mkdir()
 
     async def end() -> None:
-        (root / "e-2").rmdir()
+        shutil.rmtree(root / "e-2")
 
     spawn("end", end())
-    reports = await reclaim_all(root, monitor, 5.0)
+    reports = await ended(root, monitor)
 
-    assert len(reports) == 1
+    assert [report.verified for report in reports] == [True, True]
     assert list(root.iterdir()) == []
 
 
@@ -136,7 +138,7 @@ async def test_engines_are_ended_one_by_one_and_all_of_them(root: pathlib.Path, 
         (root / name).mkdir()
         (root / name / LOG).touch()
     taken = directory.own(root / "e-2")
-    reports = await reclaim_all(root, monitor, 5.0)
+    reports = await ended(root, monitor)
     taken.disown()
 
     assert len(reports) == 2
@@ -145,4 +147,18 @@ async def test_engines_are_ended_one_by_one_and_all_of_them(root: pathlib.Path, 
 
 async def test_without_a_predecessor_there_is_nothing_to_do(root: pathlib.Path, monitor: GpuMonitor) -> None:
     """As after every boot."""
-    assert await reclaim_all(root, monitor, 5.0) == []
+    assert await ended(root, monitor) == []
+
+
+async def test_cgroup_of_a_daemon_that_died_before_it_wrote_anything_is_removed(
+    root: pathlib.Path, monitor: GpuMonitor, cgroups: Containment
+) -> None:
+    """It is made before all else: there may be no directory to it, or one without a spec."""
+    made = [cgroups.make("e-1"), cgroups.make("e-2"), cgroups.make("e-3")]
+    (root / "e-2" / "tmp").mkdir(parents=True)
+    kept = await reclaim_all(root, cgroups, monitor, 5.0, adopted=["e-3"])
+
+    assert [one.remains.tree.engine_id for one in kept] == ["e-2", "e-1"]
+    assert all(one.report.verified for one in kept)
+    assert [cgroup.exists() for cgroup in made if cgroup is not None] == [False, False, True]
+    assert list(root.iterdir()) == []

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.predecessors import ended
 from tests.fakes.processes import Family, eventually, lives
 from vllmd.engines import directory
 from vllmd.engines.containment import Containment
-from vllmd.engines.predecessor import reclaim_all
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.worker.cgroup import remove as remove_cgroup
 from vllmd.worker.processes import boot_id
@@ -62,7 +62,7 @@ async def test_directory_whose_name_no_engine_has_is_left_alone(
     (root / "e-1").rename(root / name)
     before = everything_in(root)
 
-    assert await reclaim_all(root, monitor, 5.0) == []
+    assert await ended(root, monitor) == []
     assert everything_in(root) == before
 
 
@@ -75,7 +75,7 @@ async def test_directory_with_anything_else_in_it_is_left_alone(
     (root / "e-1" / stranger).touch()
     before = everything_in(root)
 
-    assert await reclaim_all(root, monitor, 5.0) == []
+    assert await ended(root, monitor) == []
     assert everything_in(root) == before
 
 
@@ -87,7 +87,7 @@ async def test_link_to_a_directory_is_left_alone(
     (root / "e-1").symlink_to(tmp_path / "e-1")
     before = everything_in(root), everything_in(tmp_path)
 
-    assert await reclaim_all(root, monitor, 5.0) == []
+    assert await ended(root, monitor) == []
     assert (everything_in(root), everything_in(tmp_path)) == before
 
 
@@ -98,7 +98,7 @@ async def test_directory_of_another_user_is_left_alone(root: pathlib.Path, monit
     os.chown(root / "e-1", NOBODY, -1)
     before = everything_in(root)
 
-    assert await reclaim_all(root, monitor, 5.0) == []
+    assert await ended(root, monitor) == []
     assert everything_in(root) == before
 
 
@@ -108,7 +108,7 @@ async def test_cgroup_in_a_group_that_is_not_ours_is_left_alone(
     """Everybody in it would be killed, so a path in a file is not enough to go by."""
     directory.create(root, spec_of(engine_id, foreign)).disown()
     with Family("calm", cgroup=foreign) as strangers:
-        (report,) = await reclaim_all(root, monitor, 5.0)
+        (report,) = await ended(root, monitor)
         alive = [lives(member) for member in strangers.members]
 
     assert (report.verified, report.killed) == (True, 0)
@@ -129,7 +129,7 @@ async def test_cgroup_of_another_engine_is_left_alone(
     planted = other if way == "direct" else named.parent / ".." / named.parent.name / "engine-another"
     directory.create(root, spec_of(engine_id, planted)).disown()
     with Family("calm", cgroup=other) as strangers:
-        (report,) = await reclaim_all(root, monitor, 5.0)
+        (report,) = await ended(root, monitor)
         alive = [lives(member) for member in strangers.members]
 
     assert (report.verified, report.killed) == (True, 0)
@@ -144,7 +144,7 @@ async def test_cgroup_that_a_detour_makes_look_like_the_engines_is_left_alone(
     detour = foreign.parent.parent / "vllmd-x" / ".." / foreign.parent.name / foreign.name
     directory.create(root, spec_of(engine_id, detour)).disown()
     with Family("calm", cgroup=foreign) as strangers:
-        (report,) = await reclaim_all(root, monitor, 5.0)
+        (report,) = await ended(root, monitor)
         alive = [lives(member) for member in strangers.members]
 
     assert report.killed == 0
@@ -159,7 +159,7 @@ async def test_link_that_looks_like_the_engines_cgroup_is_not_followed(
     (tmp_path / "vllmd-x").symlink_to(foreign.parent)
     directory.create(root, spec_of(engine_id, tmp_path / "vllmd-x" / foreign.name)).disown()
     with Family("calm", cgroup=foreign) as strangers:
-        (report,) = await reclaim_all(root, monitor, 5.0)
+        (report,) = await ended(root, monitor)
         alive = [lives(member) for member in strangers.members]
 
     assert report.killed == 0
@@ -177,7 +177,7 @@ async def test_garbage_in_the_progress_hides_nothing(
     with Family("calm") as family:
         (root / engine_id / PROGRESS).write_bytes(garbage)
         append_progress(root / engine_id, Progress("started", family.leader.pid, family.leader.start_ticks))
-        reports = await reclaim_all(root, monitor, 5.0)
+        reports = await ended(root, monitor)
         alive = [lives(member) for member in family.members]
 
     assert [(report.verified, report.killed) for report in reports] == [(True, 2), (True, 0)]
@@ -199,7 +199,7 @@ async def test_files_that_can_not_be_read_keep_no_engine(
         path.mkdir()
     else:
         path.write_bytes(content)
-    reports = await reclaim_all(root, monitor, 5.0)
+    reports = await ended(root, monitor)
 
     assert [report.verified for report in reports] == [True, True]
     assert list(root.iterdir()) == []
@@ -211,7 +211,7 @@ async def test_lock_that_can_not_be_opened_keeps_no_other_engine(root: pathlib.P
         directory.create(root, spec_of(name)).disown()
     (root / "m-1" / OWNER_LOCK).unlink()
     (root / "m-1" / OWNER_LOCK).mkdir()
-    reports = await reclaim_all(root, monitor, 5.0)
+    reports = await ended(root, monitor)
 
     assert [report.verified for report in reports] == [True, True]
     assert [path.name for path in root.iterdir()] == ["m-1"]

@@ -33,7 +33,6 @@ async def test_engine_is_loaded_serves_and_is_stopped(engine: Engine) -> None:
     assert chunk.text.startswith("w0 ")
     assert info.vllm_version == "fake"
     assert log is not None
-    assert pid in supervisor.known_pids
     assert state is State.STOPPED
     assert engine.states == [State.STARTING, State.READY, State.STOPPING, State.RECLAIMING, State.STOPPED]
     assert supervisor.life.story[3].reason == "its worker exited with status 0"
@@ -41,6 +40,8 @@ async def test_engine_is_loaded_serves_and_is_stopped(engine: Engine) -> None:
     assert {Phase.LOADING_WEIGHTS, Phase.COMPILING, Phase.PROFILING} <= set(engine.phases)
     assert supervisor.report is not None
     assert supervisor.report.verified
+    assert pid in supervisor.report.pids
+    assert supervisor.report.shutdown_seconds is not None
     assert supervisor.failure is None
     assert isinstance(supervisor.error(), Unavailable)
     assert str(supervisor.error()) == f"Engine {engine.id} was stopped: its last lease ended."

@@ -21,6 +21,7 @@ from vllmd.worker import cgroup as cgroups
 _log = logging.getLogger(__name__)
 _PR_SET_CHILD_SUBREAPER = 36
 _PREFIX = "vllmd-"
+_ENGINE = "engine-"
 
 
 def group_name(runtime_dir: pathlib.Path) -> str:
@@ -32,7 +33,7 @@ def is_an_engines(cgroup: pathlib.Path, engine_id: str) -> bool:
     """Tell whether a path can be that of an engine's cgroup: everybody in it gets killed."""
     if os.path.realpath(cgroup) != str(cgroup):
         return False  # a link or a detour leads to it, so its names say nothing
-    return cgroup.name == f"engine-{engine_id}" and cgroup.parent.name.startswith(_PREFIX)
+    return cgroup.name == f"{_ENGINE}{engine_id}" and cgroup.parent.name.startswith(_PREFIX)
 
 
 class Containment:
@@ -52,7 +53,13 @@ class Containment:
 
     def path(self, engine_id: str) -> pathlib.Path | None:
         """Tell where an engine's cgroup is, made or not; `None` where there can't be one."""
-        return None if self._base is None else self._base / f"engine-{engine_id}"
+        return None if self._base is None else self._base / f"{_ENGINE}{engine_id}"
+
+    def engine_ids(self) -> list[str]:
+        """List the engines that have a cgroup here."""
+        if self._base is None or not self._base.is_dir():
+            return []
+        return sorted(path.name.removeprefix(_ENGINE) for path in self._base.glob(f"{_ENGINE}*/"))
 
     def make(self, engine_id: str) -> pathlib.Path | None:
         """Make a cgroup for an engine; `None` where that can't be done."""

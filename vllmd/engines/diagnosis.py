@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from vllmd.engines.known_errors import recognize
 from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, Unavailable, VllmdError
 
 QUOTED_LINES = 20
@@ -30,38 +31,11 @@ class Failure:
     """True if the request was wrong, so that another try can't help."""
 
 
-_KNOWN = (
-    (r"Free memory on device .*is less than desired GPU memory utilization", "GPU_MEMORY_EXHAUSTED", False),
-    (r"Available memory on node .* is less than", "HOST_MEMORY_EXHAUSTED", False),
-    (r"CUDA out of memory|OutOfMemoryError", "GPU_MEMORY_EXHAUSTED", False),
-    (r"No available memory for the cache blocks|Cannot auto-fit max_model_len", "KV_CACHE_TOO_SMALL", False),
-    (r"To serve at least one request with the models?'s max seq len", "KV_CACHE_TOO_SMALL", True),
-    (r"must be divisible by tensor parallel size|World size .* is larger than", "INVALID_ENGINE_ARG", True),
-    (r"only supported on GPUs with compute capability|not supported for the current GPU", "GPU_UNSUPPORTED", True),
-    (r"is greater than the derived max_model_len", "INVALID_ENGINE_ARG", True),
-    (r"Unknown quantization method|[Uu]nknown engine argument", "INVALID_ENGINE_ARG", True),
-    (r"are not supported for now|does not recognize this architecture", "MODEL_UNSUPPORTED", True),
-    (r"GatedRepoError|Cannot access gated repo", "MODEL_GATED", True),
-    (r"RepositoryNotFoundError|RevisionNotFoundError|HFValidationError", "MODEL_NOT_FOUND", True),
-    (r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to", "MODEL_UNAVAILABLE", False),
-    (r"No module named '?vllm", "VLLM_NOT_INSTALLED", True),
-    # Last, what vLLM wraps any of the above in.
-    (r"Cannot find any model weights|Invalid repository ID", "MODEL_NOT_FOUND", True),
-    (r"validation errors? for \w+", "INVALID_ENGINE_ARG", True),
-)
-"""Texts of vLLM from 0.22 to 0.32, the reason for each, and whether the request is to blame; the first counts."""
-
 _EXHAUSTED = frozenset({"GPU_MEMORY_EXHAUSTED", "HOST_MEMORY_EXHAUSTED"})
 """Failures that may be none once something else has left."""
 
 _RETRY_SECONDS = 1.0
 """Of a client whose engine died: LoadModel starts another one."""
-
-_HINTS = {
-    "VLLM_NOT_INSTALLED": " The interpreter that --engine-python names must have vLLM.",
-    "MODEL_GATED": " Accept the model's license on its page and give the daemon an HF_TOKEN.",
-    "GPU_MEMORY_EXHAUSTED": " Lower gpu_memory_utilization, or free memory on the GPU.",
-}
 
 _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|NotFound)): (.+)")
 _PYDANTIC = re.compile(r"validation errors? for \w+\n\s*Value error, (.*?)(?: \[type=|\n|$)")
@@ -93,11 +67,11 @@ def load_failure(lines: Sequence[str], errors: Sequence[str], ended: str) -> Fai
     quoted = _quote(lines, cause)
     if cause is None:
         return Failure("ENGINE_EXITED", f"The engine's worker {ended} while it was starting.", quoted)
-    everything = "\n".join((cause, *errors, *lines))
-    for pattern, reason, invalid in _KNOWN:
-        if re.search(pattern, everything):
-            return Failure(reason, _sentence(cause) + _HINTS.get(reason, ""), quoted, (), invalid)
-    return Failure("ENGINE_START_FAILED", _sentence(cause), quoted)
+    known = recognize(cause, "\n".join((*errors, *lines)))
+    if known is None:
+        return Failure("ENGINE_START_FAILED", _sentence(cause), quoted)
+    message = " ".join(filter(None, (_sentence(cause), known.hint)))
+    return Failure(known.reason, message, quoted, known.numbers, known.invalid)
 
 
 def _quote(lines: Sequence[str], cause: str | None) -> tuple[str, ...]:
@@ -120,12 +94,23 @@ def death(lines: Sequence[str], what: str) -> Failure:
     return Failure("ENGINE_DIED", message, tuple(lines[-QUOTED_LINES:]))
 
 
+def late(lines: Sequence[str], seconds: float, phase: str) -> Failure:
+    """Explain a start that took too long; *phase* says what it was busy with."""
+    message = f"The engine was not ready after {seconds:g} s ({phase}). Raise --load-timeout."
+    return Failure("START_TIMEOUT", message, tuple(lines), (("seconds", f"{seconds:g}"),))
+
+
+def stall(lines: Sequence[str], why: str) -> Failure:
+    """Explain the end of an engine that hung, as *why* says."""
+    return Failure("ENGINE_STALLED", f"The engine hung and was killed: {why}.", tuple(lines))
+
+
 def to_error(failure: Failure, engine_id: str) -> VllmdError:
     """Make of a failure the error that a client gets."""
     metadata = dict(failure.metadata) | {"engine": engine_id}
     if failure.reason in _EXHAUSTED:
         return Exhausted(failure.reason, failure.message, **metadata)
-    if failure.reason == "ENGINE_DIED":
+    if failure.reason in ("ENGINE_DIED", "ENGINE_STALLED"):
         return Unavailable(failure.reason, failure.message, _RETRY_SECONDS, **metadata)
     if failure.invalid:
         return InvalidRequest(failure.reason, failure.message, **metadata)

@@ -6,6 +6,9 @@ import dataclasses
 import pathlib
 
 from vllmd.engines.containment import Containment
+from vllmd.engines.restarts import Policy
+from vllmd.events import Events
+from vllmd.gpu.ledger import Ledger
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.worker.spec import Backend
 
@@ -28,3 +31,10 @@ class Ground:
     reclaim_timeout: float
     adoption_timeout: float
     log_limit_bytes: int
+    stall_timeout: float = 120.0
+    quarantine_retry: float = 30.0
+    restarts: Policy = dataclasses.field(default_factory=Policy)
+    simulation: pathlib.Path | None = None
+    """Where the processes of a simulated host write down what they hold."""
+    ledger: Ledger = dataclasses.field(default_factory=Ledger)
+    events: Events = dataclasses.field(default_factory=Events)

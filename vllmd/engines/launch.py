@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from vllmd.engines.directory import Owned, create
 from vllmd.engines.ground import Ground
 from vllmd.engines.process import EngineProcess, engine_environment, spawn
+from vllmd.gpu.ledger import Expectation
 from vllmd.planner.plan import Plan
 from vllmd.worker.processes import boot_id
-from vllmd.worker.spec import Spec
+from vllmd.worker.spec import SIMULATION_VARIABLE, Held, Spec
 
 
-def launch(engine_id: str, model: str, plan: Plan, ground: Ground) -> tuple[Owned, EngineProcess]:
+def launch(
+    engine_id: str, model: str, plan: Plan, expected: Sequence[Expectation], ground: Ground
+) -> tuple[Owned, EngineProcess]:
     """Make an engine's cgroup and directory, and spawn its worker.
+
+    Args:
+        engine_id: its name.
+        model: what to load.
+        plan: how.
+        expected: what its GPUs hold without it; written down for a daemon that has to reclaim it one day.
+        ground: what it shares with other engines.
 
     Raises:
         OSError: something can't be made or run; what was made stays for the reclaim.
@@ -28,6 +39,7 @@ def launch(engine_id: str, model: str, plan: Plan, ground: Ground) -> tuple[Owne
         adoption_timeout=ground.adoption_timeout,
         vllmd_version=ground.version,
         boot_id=boot_id(),
+        gpus=tuple(Held(one.uuid, one.floor_bytes) for one in expected),
     )
     owned = create(ground.root, spec)
     environment = engine_environment(
@@ -38,6 +50,8 @@ def launch(engine_id: str, model: str, plan: Plan, ground: Ground) -> tuple[Owne
         ground.load_timeout,
         os.environ,
     )
+    if ground.simulation is not None:
+        environment[SIMULATION_VARIABLE] = str(ground.simulation)
     try:
         return owned, spawn(engine_id, owned, ground.python, cgroup, environment)
     except OSError:

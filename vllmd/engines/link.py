@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from vllmd.engines.outbox import Outbox
+from vllmd.engines.stall import Vitals
 from vllmd.engines.streams import Stream
 from vllmd.errors import EngineFailed, InvalidRequest, Unavailable, VllmdError
 from vllmd.worker import protocol
@@ -30,6 +31,8 @@ DRAIN_SECONDS = 0.050
 
 _CHUNK_BYTES = 1 << 20
 _HELLO_SECONDS = 10.0
+_PINGS_SINCE = 2
+"""The protocol."""
 
 
 class Link:
@@ -51,6 +54,9 @@ class Link:
     ) -> None:
         self.hello = hello
         self.generated_tokens = 0
+        self.unanswered_since: float | None = None
+        """Since when a ping waits for its answer, on the monotonic clock; `None` while none does."""
+        self._progress = time.monotonic()
         self._socket = connection
         self._splitter = splitter
         self._closed = closed
@@ -66,6 +72,17 @@ class Link:
     def running(self) -> int:
         """How many generations are in flight."""
         return len(self._streams)
+
+    @property
+    def vitals(self) -> Vitals:
+        """What tells whether the engine still makes progress."""
+        return Vitals(len(self._streams), self._progress, self.unanswered_since)
+
+    def ping(self) -> None:
+        """Ask for an answer from EngineCore, unless one is awaited already or the worker knows no pings."""
+        if self.hello.protocol >= _PINGS_SINCE and self.unanswered_since is None and self._open:
+            self.unanswered_since = time.monotonic()
+            self._outbox.put(0, protocol.frame(protocol.Ping(1)))
 
     def start(self, prompt: protocol.Prompt, sampling_params: dict[str, Any]) -> Stream:
         """Start a generation.
@@ -83,6 +100,8 @@ class Link:
                 raise InvalidRequest("PROMPT_TOO_LARGE", message, bytes=len(frame))
             if not self._outbox.has_room(len(frame)):
                 raise Unavailable("ENGINE_STALLED", "The engine's worker does not take requests at the moment.", 5.0)
+            if not self._streams:
+                self._progress = time.monotonic()  # until now there was nothing to make
             self._outbox.put(stream.id, frame)
             self._streams[stream.id] = stream
         else:
@@ -144,9 +163,12 @@ class Link:
                     stream.put(delta)
                     self._touched.add(stream)
                 self.generated_tokens += len(delta.token_ids)
+            self._progress = time.monotonic()
             return (time.monotonic_ns() - event.sent_ns) * 1e-9 > LATE_SECONDS
         if isinstance(event, protocol.Dead) or (isinstance(event, protocol.Refused) and event.kind == "dead"):
             self._break(event.message)
+        elif isinstance(event, protocol.Pong):
+            self.unanswered_since = None
         elif isinstance(event, protocol.Refused):
             stream = self._streams.get(event.stream)
             if stream is not None:

@@ -1,21 +1,25 @@
-"""Engines of a daemon that died: whatever is left of them goes before this one calls itself ready.
+"""Engines of a daemon that died: those that live are taken over, what is left of others goes.
 
-Adopting them alive comes later; until then a restart ends what a crash left behind, in the same way as any
-other engine is ended.
+All that happens before this daemon calls itself ready. What can't be taken over is ended in the same way as any other
+engine.
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
 import os
 import pathlib
 import re
+from collections.abc import Collection
 
 from vllmd.engines import reclaim
-from vllmd.engines.containment import is_an_engines
-from vllmd.engines.directory import own
+from vllmd.engines.containment import Containment, is_an_engines
+from vllmd.engines.directory import Owned, own
+from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
-from vllmd.worker.processes import Identity, boot_id
+from vllmd.worker.processes import Identity, boot_id, read_stat
 from vllmd.worker.spec import LINK, LOG, OWNER_LOCK, PROGRESS, SITE, SPEC, TMP, Spec, read_progress, read_spec
 from vllmd.worker.tree import Tree
 
@@ -24,28 +28,75 @@ _ID = re.compile(r"[a-z0-9-]{1,24}")
 _NAMES = frozenset({LINK, LOG, OWNER_LOCK, PROGRESS, SITE, SPEC, TMP})
 
 
-async def reclaim_all(root: pathlib.Path, monitor: GpuMonitor, timeout: float) -> list[reclaim.Report]:
-    """End every engine whose directory is in *root* and has no owner; returns what that gave back.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Survivor:
+    """An engine that outlived its daemon, and which this one now answers for."""
 
-    What holds anything that no engine's directory does is left alone.
-    """
-    reports = []
-    for directory in sorted(path for path in root.iterdir() if _is_an_engines(path)):
-        try:
-            owned = own(directory)
-        except BlockingIOError:
-            _log.warning("engine %s belongs to another daemon that is still alive", directory.name)
-            continue
-        except FileNotFoundError:
-            continue  # its tree has just ended itself
-        except OSError as error:
-            _log.error("engine %s can't be taken over: %s", directory.name, error)
-            continue
-        report = await reclaim.reclaim(_remains(directory), monitor, timeout)
+    owned: Owned
+    tree: Tree
+    spec: Spec
+
+
+def survivor(directory: pathlib.Path) -> Survivor | None:
+    """Take an engine's directory over if its worker still runs; `None` if there is none, or it has another owner."""
+    try:
+        owned = own(directory)
+    except (BlockingIOError, FileNotFoundError):
+        return None
+    spec = _spec(directory)
+    tree = _tree(directory, spec)
+    stat = read_stat(tree.leader.pid) if tree.leader is not None else None
+    if spec is None or stat is None or stat.dead or stat.identity != tree.leader:
         owned.disown()
-        _log.warning("engine %s of a daemon that died: %s", directory.name, report.summary)
-        reports.append(report)
-    return reports
+        return None
+    return Survivor(owned, tree, spec)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """An engine that a dead daemon had left and that was ended, as far as that could be proven."""
+
+    remains: reclaim.Remains
+    report: reclaim.Report
+
+
+async def reclaim_all(
+    root: pathlib.Path,
+    containment: Containment,
+    monitor: GpuMonitor,
+    timeout: float,
+    adopted: Collection[str] = (),
+) -> list[Ended]:
+    """End every engine whose directory is in *root* and has no owner, all at once.
+
+    Those *adopted*, by their ids, are left alone, as is any that belongs to another daemon, and what holds anything
+    that no engine's directory does. A cgroup without a directory is one that a daemon had just made when it died.
+    """
+    left = sorted(path for path in root.iterdir() if path.name not in adopted and _is_an_engines(path))
+    owned = {path: mine for path in left if (mine := _own(path)) is not None}
+    remains = [_remains(path, containment) for path in owned]
+    for engine_id in containment.engine_ids():
+        if engine_id not in adopted and not (root / engine_id).exists():
+            tree = Tree(engine_id, None, containment.path(engine_id), root / engine_id)
+            remains.append(reclaim.Remains(tree, root / engine_id))
+    reports = await asyncio.gather(*(reclaim.reclaim(one, monitor, timeout) for one in remains))
+    for mine in owned.values():
+        mine.disown()
+    for one, report in zip(remains, reports, strict=True):
+        _log.warning("engine %s of a daemon that died: %s", one.tree.engine_id, report.summary)
+    return [Ended(one, report) for one, report in zip(remains, reports, strict=True)]
+
+
+def _own(directory: pathlib.Path) -> Owned | None:
+    try:
+        return own(directory)
+    except BlockingIOError:
+        _log.warning("engine %s belongs to another daemon that is still alive", directory.name)
+    except FileNotFoundError:
+        pass  # its tree has just ended itself
+    except OSError as error:
+        _log.error("engine %s can't be taken over: %s", directory.name, error)
+    return None
 
 
 def _is_an_engines(path: pathlib.Path) -> bool:
@@ -58,9 +109,18 @@ def _is_an_engines(path: pathlib.Path) -> bool:
     return _NAMES.issuperset(os.listdir(path))
 
 
-def _remains(directory: pathlib.Path) -> reclaim.Remains:
+def _remains(directory: pathlib.Path, containment: Containment) -> reclaim.Remains:
     """Work out what there can be of an engine, from what it and its daemon wrote down."""
     spec = _spec(directory)
+    tree = _tree(directory, spec)
+    if spec is None:  # its cgroup was made before it could be written down
+        tree = dataclasses.replace(tree, cgroup=containment.path(directory.name))
+    held = spec.gpus if spec is not None and spec.boot_id == boot_id() else ()
+    expected = tuple(Expectation(one.uuid, one.floor_bytes) for one in held)
+    return reclaim.Remains(tree, directory, expected=expected)
+
+
+def _tree(directory: pathlib.Path, spec: Spec | None) -> Tree:
     cgroup = pathlib.Path(spec.cgroup) if spec is not None and spec.cgroup else None
     if cgroup is not None and not is_an_engines(cgroup, directory.name):
         _log.error("engine %s names a cgroup that can't be its own: %s", directory.name, cgroup)
@@ -69,7 +129,7 @@ def _remains(directory: pathlib.Path) -> reclaim.Remains:
     if spec is not None and spec.boot_id == boot_id():
         started = [event for event in read_progress(directory) if event.event == "started"]
         leader = Identity(started[0].pid, started[0].start_ticks) if started else None
-    return reclaim.Remains(Tree(directory.name, leader, cgroup, directory), directory)
+    return Tree(directory.name, leader, cgroup, directory)
 
 
 def _spec(directory: pathlib.Path) -> Spec | None:

@@ -46,16 +46,22 @@ class Watch:
 
 
 class EngineProcess:
-    """A worker that this daemon spawned."""
+    """A worker, which this daemon spawned or took over.
 
-    def __init__(self, popen: subprocess.Popen[bytes], tree: Tree) -> None:
+    Args:
+        popen: how it was spawned; `None` for one that an earlier daemon did.
+        tree: its own.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes] | None, tree: Tree) -> None:
         self._popen = popen
+        self._status: int | None = None
         self.tree = tree
 
     @property
     def pid(self) -> int:
         """The worker's process id."""
-        return self._popen.pid
+        return self.identity.pid
 
     @property
     def identity(self) -> Identity:
@@ -65,10 +71,34 @@ class EngineProcess:
 
     def how_it_ended(self) -> str | None:
         """Say how the worker ended, in words, and collect its exit status; `None` while it runs."""
-        status = self._popen.poll()
-        if status is None:
+        if self._popen is not None:
+            self._status = self._popen.poll()
+        elif self._status is None:
+            self._status = self._collect()
+        if self._status is not None:
+            signum = -self._status
+            return f"was killed by signal {signum}" if signum > 0 else f"exited with status {self._status}"
+        if self._popen is None and not self._runs():
+            return "ended, nobody knows how: it was another process that had started it"
+        return None
+
+    def let_go(self) -> None:
+        """Leave the worker, and its exit status, to whoever takes it over."""
+        if self._popen is not None:
+            self._popen.returncode = 0  # or Python would wait for it, and complain
+            self._popen = None
+
+    def _collect(self) -> int | None:
+        """Get the exit status of a worker that this very process started before it executed new code."""
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
             return None
-        return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def _runs(self) -> bool:
+        stat = read_stat(self.pid)
+        return stat is not None and stat.identity == self.identity and not stat.dead
 
 
 def spawn(

@@ -13,15 +13,13 @@ import time
 from collections.abc import Sequence
 
 from vllmd.gpu.inventory import Gpu
+from vllmd.gpu.ledger import Expectation, is_back
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
 from vllmd.worker import cgroup as cgroups
 from vllmd.worker import leftovers
-from vllmd.worker.processes import reap
+from vllmd.worker.processes import Identity, reap
 from vllmd.worker.tree import Tree
-
-TOLERANCE_BYTES = 64 << 20
-"""What a GPU may hold more than expected: the driver's own bookkeeping moves by some MiB."""
 
 _POLL_SECONDS = 0.1
 
@@ -48,6 +46,8 @@ class Report:
     removed: tuple[str, ...] = ()
     exit_seconds: float = 0.0
     memory_seconds: float = 0.0
+    shutdown_seconds: float | None = None
+    """What it took to end by itself before it was killed; `None` if it was not asked to."""
 
 
 NOTHING = Report(True, "Nothing to give back: it was never started.")
@@ -59,25 +59,14 @@ class Remains:
 
     tree: Tree
     directory: pathlib.Path
-    known_pids: tuple[int, ...] = ()
+    known: tuple[Identity, ...] = ()
     """Processes that were seen in the tree while it lived."""
-    baseline: tuple[Gpu, ...] = ()
-    """Its GPUs as they were just before it was started."""
+    expected: tuple[Expectation, ...] = ()
+    """What its GPUs should hold without it."""
     loaded: tuple[Gpu, ...] = ()
     """Its GPUs as they were before it was asked to end; empty if it was not asked."""
-
-
-def is_back(now: Gpu, baseline: Gpu, pids: frozenset[int]) -> bool:
-    """Tell whether a GPU has back what processes *pids* took since *baseline*.
-
-    Neighbours come and go meanwhile, so totals can't be compared where NVML says who holds what: then what
-    counts is the memory that nobody accounts for.
-    """
-    if any(process.pid in pids for process in now.processes):
-        return False
-    if now.unaccounted_bytes is not None and baseline.unaccounted_bytes is not None:
-        return now.unaccounted_bytes <= baseline.unaccounted_bytes + TOLERANCE_BYTES
-    return now.used_bytes <= baseline.used_bytes + TOLERANCE_BYTES
+    shutdown_seconds: float | None = None
+    """What it took to end by itself; `None` if it was not asked to."""
 
 
 async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Report:
@@ -89,15 +78,16 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
         timeout: seconds for the processes' end, and again for the memory.
     """
     start = time.monotonic()
-    uuids = frozenset(gpu.uuid for gpu in remains.baseline)
+    uuids = frozenset(expected.uuid for expected in remains.expected)
+    earlier = monitor.last.named(uuids)
     # Beside the kill, which must not wait for a driver that hangs.
     looking = None if remains.loaded or not uuids else spawn("look before the kill", monitor.snapshot())
-    killed = await asyncio.to_thread(remains.tree.kill, timeout)
-    before = remains.loaded if looking is None else (await looking).named(uuids)
-    pids = tuple(sorted({*remains.known_pids, *killed.pids}))
+    killed = await asyncio.to_thread(remains.tree.kill, timeout, remains.known)
+    before = remains.loaded if looking is None else _fuller(earlier, (await looking).named(uuids))
+    pids = tuple(sorted({*(identity.pid for identity in remains.known), *killed.pids}))
     reap(pids)
     exited = time.monotonic()
-    after, back = await _await_memory(remains.baseline, uuids, frozenset(pids), monitor, timeout)
+    after, back = await _await_memory(remains.expected, frozenset(pids), monitor, timeout)
     memory = time.monotonic()
     problems = [] if back else ["NVML does not show its memory back"]
     if killed.survivors:
@@ -115,19 +105,26 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
         removed=removed,
         exit_seconds=exited - start,
         memory_seconds=memory - exited,
+        shutdown_seconds=remains.shutdown_seconds,
     )
 
 
+def _fuller(earlier: Sequence[Gpu], now: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Take of each GPU the look that shows more in use: by the later one some of it may have gone already."""
+    known = {gpu.uuid: gpu for gpu in earlier}
+    return tuple(max(known.get(gpu.uuid, gpu), gpu, key=lambda look: look.used_bytes) for gpu in now)
+
+
 async def _await_memory(
-    baseline: Sequence[Gpu], uuids: frozenset[str], pids: frozenset[int], monitor: GpuMonitor, timeout: float
+    expectations: Sequence[Expectation], pids: frozenset[int], monitor: GpuMonitor, timeout: float
 ) -> tuple[tuple[Gpu, ...], bool]:
     """Poll NVML until every GPU has its memory back, or the time is over."""
-    expected = {gpu.uuid: gpu for gpu in baseline}
+    expected = {expectation.uuid: expectation for expectation in expectations}
     deadline = time.monotonic() + timeout
     now: tuple[Gpu, ...] = ()
-    while uuids:
-        now = (await monitor.snapshot()).named(uuids)
-        if len(now) == len(uuids) and all(is_back(gpu, expected[gpu.uuid], pids) for gpu in now):
+    while expected:
+        now = (await monitor.snapshot()).named(frozenset(expected))
+        if len(now) == len(expected) and all(is_back(gpu, expected[gpu.uuid], pids) for gpu in now):
             break
         if time.monotonic() > deadline:
             return now, False

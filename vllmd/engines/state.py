@@ -1,11 +1,13 @@
 """The life of an engine: which event leads from which state to which, and what is to be done then.
 
     PENDING → STARTING → READY → STOPPING → RECLAIMING → STOPPED
-       ↓          └────────┴──────────┴──────────↑  └──→ FAILED
+       ↓          ↑└───────┴──────────┴──────────↑ │└──→ FAILED
+       ↓          └───────────── BACKOFF ←─────────┘
+       └─→ STOPPED, FAILED
 
 Only death frees GPU memory, so every way out of a started engine leads through RECLAIMING, where its
-processes are killed and its memory is awaited. The table is total: each pair of state and event is either a
-row of it or ignored on purpose, and a test walks them all.
+processes are killed and its memory is awaited; only then may it be started again. The table is total: each pair of
+state and event is either a row of it or ignored on purpose, and a test walks them all.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ class State(enum.StrEnum):
     READY = "READY"
     STOPPING = "STOPPING"
     RECLAIMING = "RECLAIMING"
+    BACKOFF = "BACKOFF"
     STOPPED = "STOPPED"
     FAILED = "FAILED"
 
@@ -39,6 +42,8 @@ class Event(enum.StrEnum):
 
     START = "START"
     """It has got its GPUs and a plan."""
+    ADOPT = "ADOPT"
+    """Its processes are there already: an earlier daemon started them."""
     LOADED = "LOADED"
     """The worker says that the model is loaded."""
     FAIL = "FAIL"
@@ -53,6 +58,8 @@ class Event(enum.StrEnum):
     """Its worker ended after it was asked to."""
     RECLAIMED = "RECLAIMED"
     """It is proven to be gone."""
+    RETRY = "RETRY"
+    """It is proven to be gone, and is to be started again."""
     UNRECLAIMED = "UNRECLAIMED"
     """It can't be proven to be gone."""
 
@@ -61,12 +68,16 @@ class Action(enum.StrEnum):
     """What is to be done on a transition."""
 
     SPAWN = "SPAWN"
+    TAKE_OVER = "TAKE_OVER"
+    """Watch the processes that are there, and go on with their start or their service."""
     TERMINATE = "TERMINATE"
     """Ask the worker to end, and set a timer."""
     RECLAIM = "RECLAIM"
-    """Kill the tree, wait for its memory, remove what it leaves; answers RECLAIMED or UNRECLAIMED."""
+    """Kill the tree, wait for its memory, remove what it leaves; answers RECLAIMED, RETRY or UNRECLAIMED."""
+    WAIT = "WAIT"
+    """Wait for the time of the next start."""
     RECORD_FAILURE = "RECORD_FAILURE"
-    """Keep the cause that came with the event: the engine will end as FAILED."""
+    """Keep the cause that came with the event: unless it is started again, the engine will end as FAILED."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +93,7 @@ _ENDING = Row(State.RECLAIMING, (Action.RECLAIM,))
 
 TABLE: dict[tuple[State, Event], Row] = {
     (State.PENDING, Event.START): Row(State.STARTING, (Action.SPAWN,)),
+    (State.PENDING, Event.ADOPT): Row(State.STARTING, (Action.TAKE_OVER,)),
     (State.PENDING, Event.FAIL): Row(State.FAILED, (Action.RECORD_FAILURE,)),
     (State.PENDING, Event.STOP): Row(State.STOPPED),
     (State.PENDING, Event.KILL): Row(State.STOPPED),
@@ -97,20 +109,28 @@ TABLE: dict[tuple[State, Event], Row] = {
     (State.STOPPING, Event.GRACE_EXPIRED): _ENDING,
     (State.STOPPING, Event.EXITED): _ENDING,
     (State.RECLAIMING, Event.RECLAIMED): Row(State.STOPPED),
+    (State.RECLAIMING, Event.RETRY): Row(State.BACKOFF, (Action.WAIT,)),
     (State.RECLAIMING, Event.UNRECLAIMED): Row(State.FAILED, (Action.RECORD_FAILURE,)),
+    (State.BACKOFF, Event.START): Row(State.STARTING, (Action.SPAWN,)),
+    (State.BACKOFF, Event.FAIL): Row(State.FAILED, (Action.RECORD_FAILURE,)),
+    (State.BACKOFF, Event.STOP): Row(State.STOPPED),
+    (State.BACKOFF, Event.KILL): Row(State.STOPPED),
 }
 
-_LATE = frozenset({Event.GRACE_EXPIRED, Event.EXITED, Event.LOADED, Event.FAIL, Event.STOP, Event.KILL, Event.START})
-_RECLAIM_ANSWERS = frozenset({Event.RECLAIMED, Event.UNRECLAIMED})
+_BEGINS = frozenset({Event.START, Event.ADOPT})
+_ENDS = frozenset({Event.GRACE_EXPIRED, Event.EXITED})
+_RECLAIM_ANSWERS = frozenset({Event.RECLAIMED, Event.RETRY, Event.UNRECLAIMED})
+_LATE = _BEGINS | _ENDS | {Event.LOADED, Event.FAIL, Event.STOP, Event.KILL}
 
 IGNORED: dict[State, frozenset[Event]] = {
-    State.PENDING: frozenset({Event.LOADED, Event.GRACE_EXPIRED, Event.EXITED}) | _RECLAIM_ANSWERS,
-    State.STARTING: frozenset({Event.START, Event.GRACE_EXPIRED, Event.EXITED}) | _RECLAIM_ANSWERS,
-    State.READY: frozenset({Event.START, Event.LOADED, Event.GRACE_EXPIRED, Event.EXITED}) | _RECLAIM_ANSWERS,
+    State.PENDING: _ENDS | _RECLAIM_ANSWERS | {Event.LOADED},
+    State.STARTING: _BEGINS | _ENDS | _RECLAIM_ANSWERS,
+    State.READY: _BEGINS | _ENDS | _RECLAIM_ANSWERS | {Event.LOADED},
     # The tree falls apart in its own order while it ends; what counts is the worker's exit.
-    State.STOPPING: frozenset({Event.START, Event.LOADED, Event.STOP, Event.FAIL}) | _RECLAIM_ANSWERS,
-    # Whatever still arrives from a tree that is being killed changes nothing any more.
+    State.STOPPING: _BEGINS | _RECLAIM_ANSWERS | {Event.LOADED, Event.STOP, Event.FAIL},
+    # Whatever still arrives from a tree that is being killed changes nothing any more; a stop is remembered (`step`).
     State.RECLAIMING: _LATE,
+    State.BACKOFF: _ENDS | _RECLAIM_ANSWERS | {Event.ADOPT, Event.LOADED},
     State.STOPPED: _LATE | _RECLAIM_ANSWERS,
     State.FAILED: _LATE | _RECLAIM_ANSWERS,
 }
@@ -133,7 +153,9 @@ class Life:
 
     state: State = State.PENDING
     broken: bool = False
-    """True once something failed: it will end as FAILED even if it is reclaimed in full."""
+    """True once something failed: it will end as FAILED even if it is reclaimed in full, unless it starts again."""
+    unwanted: bool = False
+    """True once it was asked to end: it is not started again."""
     story: tuple[Transition, ...] = ()
 
 
@@ -143,11 +165,14 @@ def step(life: Life, event: Event, reason: str, now: float) -> tuple[Life, tuple
     Raises:
         AssertionError: the pair is neither in the table nor ignored: a bug.
     """
+    unwanted = life.unwanted or (event in (Event.STOP, Event.KILL) and not life.state.ended)
     row = TABLE.get((life.state, event))
     if row is None:
         assert event in IGNORED[life.state], f"{event} in {life.state}: {life.story}"
-        return life, ()
-    new = State.FAILED if row.state is State.STOPPED and life.broken else row.state
-    broken = life.broken or Action.RECORD_FAILURE in row.actions
+        return life if unwanted == life.unwanted else dataclasses.replace(life, unwanted=unwanted), ()
+    ends_broken = row.state is State.STOPPED and life.broken and life.state is not State.BACKOFF
+    new = State.FAILED if ends_broken else row.state
+    # A new start is a new life, apart from its story.
+    broken = row.state is not State.STARTING and (life.broken or Action.RECORD_FAILURE in row.actions)
     story = (*life.story, Transition(now, life.state, new, reason))[-STORY_LENGTH:]
-    return Life(new, broken, story), row.actions
+    return Life(new, broken, unwanted, story), row.actions

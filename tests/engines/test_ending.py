@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.engines.conftest import MakeGround
+from tests.fakes.fake_gpus import GIB
+from tests.fakes.held_gpus import HeldGpus
+from tests.fakes.processes import Family
+from vllmd.engines import ending
+from vllmd.engines.reclaim import Remains
+from vllmd.events import Kind
+from vllmd.gpu.ledger import Expectation
+from vllmd.planner.plan import Plan
+from vllmd.worker.tree import Tree
+
+
+async def test_an_end_is_an_event_and_leaves_the_ledger(engine_id: str, make_ground: MakeGround) -> None:
+    """With its figures, and with nothing held by who is gone."""
+    ground = make_ground()
+    ground.ledger.enter(engine_id, {"GPU-0": GIB})
+    plan = Plan((), (await ground.monitor.snapshot()).gpus[:1])
+    remains = ending.remains(engine_id, None, plan, ground)
+    report = await ending.end(remains, ground)
+    (event,) = ground.events.after(0)[0]
+
+    assert remains.expected == (Expectation("GPU-0", GIB),)
+    assert report.verified
+    assert ground.ledger.holding(engine_id) == {}
+    assert (event.kind, event.engine, event.gpus, event.message) == (
+        Kind.RECLAIM,
+        engine_id,
+        ("GPU-0",),
+        report.summary,
+    )
+
+
+async def test_an_end_that_goes_wrong_is_told_as_well(engine_id: str, make_ground: MakeGround) -> None:
+    """An engine must not stay half-way, whatever happens."""
+    ground = make_ground()
+
+    class Broken(Tree):
+        def kill(self, timeout: float, known: object = ()) -> Callable[[], None]:  # type: ignore[override]
+            raise RuntimeError("nobody thought of this")
+
+    report = await ending.end(Remains(Broken(engine_id, None, None), ground.root / engine_id), ground)
+
+    assert not report.verified
+    assert "RuntimeError: nobody thought of this" in report.summary
+
+
+async def test_what_a_loaded_engine_holds_is_written_down(
+    engine_id: str, make_ground: MakeGround, gpus: HeldGpus
+) -> None:
+    """By what NVML says of its processes, or by what the GPU has more than before it came."""
+    ground = make_ground()
+    plan = Plan((), (await ground.monitor.snapshot()).gpus)
+    with Family("calm", engine_id) as family, Family("calm") as other:
+        gpus.hold("GPU-0", family.child, 3 * GIB)
+        gpus.hold("GPU-0", other.child, 7 * GIB)
+        await ending.weigh(engine_id, frozenset({family.child.pid}), plan, ground)
+        told = dict(ground.ledger.holding(engine_id))
+        gpus.tells_shares = False
+        await ending.weigh(engine_id, frozenset({family.child.pid}), plan, ground)
+
+    assert told == {"GPU-0": 3 * GIB, "GPU-1": 0}
+    assert ground.ledger.holding(engine_id) == {"GPU-0": 10 * GIB, "GPU-1": 0}

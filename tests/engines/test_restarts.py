@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllmd.engines.restarts import JITTER, LONGEST_DELAY_SECONDS, GiveUp, Policy, Restart, decide
+
+POLICY = Policy(limit=3, window_seconds=600.0, first_delay_seconds=1.0)
+
+
+def after(*earlier: float, now: float = 1000.0, **facts: bool) -> Restart | GiveUp:
+    """Decide, with dice that fall on the middle."""
+    return decide(POLICY, earlier, now=now, dice=0.5, **({"hopeless": False, "wanted": True} | facts))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "delay"), [((), 1.0), ((999.0,), 2.0), ((990.0, 999.0), 4.0), ((399.0, 400.0), 1.0)]
+)
+def test_each_failure_within_the_window_doubles_the_delay(earlier: tuple[float, ...], delay: float) -> None:
+    """What was long ago counts no more."""
+    decision = after(*earlier)
+
+    assert isinstance(decision, Restart)
+    assert decision.delay_seconds == delay
+
+
+def test_an_engine_that_fails_too_often_is_given_up() -> None:
+    """The budget is told; once the window has passed there is a new one."""
+    given_up = after(980.0, 990.0, 999.0)
+
+    assert given_up == GiveUp("it was started again 3 times within 600 s")
+    assert isinstance(after(980.0, 990.0, 999.0, now=1590.0), Restart)
+
+
+def test_a_cause_that_can_not_change_is_not_tried_again() -> None:
+    """A wrong argument stays wrong."""
+    assert after(hopeless=True) == GiveUp("another try can't change the cause")
+
+
+def test_what_nobody_wants_is_not_started_again() -> None:
+    """Its memory is better used by somebody else."""
+    assert after(wanted=False) == GiveUp("nobody has a lease on it")
+
+
+@pytest.mark.parametrize(("disturbances", "counts"), [(1, False), (3, False)])
+def test_a_start_that_a_neighbour_disturbed_is_made_again_for_nothing(disturbances: int, counts: bool) -> None:
+    """vLLM measures what changes on the whole GPU: nobody is to blame, though a first start is not repeated else."""
+    decision = decide(POLICY, [], now=0.0, hopeless=True, wanted=True, dice=0.5, disturbances=disturbances)
+
+    assert decision == Restart(1.0, "a neighbour on its GPU disturbed its start", counts)
+
+
+def test_a_start_that_is_disturbed_again_and_again_is_given_up() -> None:
+    """Something else is wrong then."""
+    assert isinstance(decide(POLICY, [], now=0.0, hopeless=True, wanted=True, dice=0.5, disturbances=4), GiveUp)
+
+
+@given(st.floats(0, 1), st.integers(0, 40))
+def test_delays_are_bounded(dice: float, failures: int) -> None:
+    """However often it failed, and however the dice fall."""
+    decision = decide(Policy(limit=100), [999.0] * failures, now=1000.0, hopeless=False, wanted=True, dice=dice)
+
+    assert isinstance(decision, Restart)
+    assert 1 - JITTER <= decision.delay_seconds <= LONGEST_DELAY_SECONDS * (1 + JITTER)

@@ -1,0 +1,48 @@
+"""The end of one run of an engine, whatever led to it: all ways go through here."""
+
+from __future__ import annotations
+
+import logging
+
+from vllmd.engines import reclaim
+from vllmd.engines.ground import Ground
+from vllmd.engines.incarnation import Incarnation
+from vllmd.events import Kind
+from vllmd.planner.plan import Plan
+from vllmd.worker.tree import Tree
+
+_log = logging.getLogger(__name__)
+
+
+def remains(engine_id: str, run: Incarnation | None, plan: Plan, ground: Ground) -> reclaim.Remains:
+    """Say what there may be of an engine; *run* is `None` if its worker could not even be spawned."""
+    expected = tuple(ground.ledger.expectation(gpu, without=engine_id) for gpu in plan.gpus)
+    if run is not None:
+        return run.remains(expected)
+    directory = ground.root / engine_id
+    tree = Tree(engine_id, None, ground.containment.path(engine_id), directory)
+    return reclaim.Remains(tree, directory, expected=expected)
+
+
+async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:
+    """Kill what there is of an engine, wait until its memory is back, and tell."""
+    engine_id = what.tree.engine_id
+    try:
+        report = await reclaim.reclaim(what, ground.monitor, ground.reclaim_timeout)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not stay RECLAIMING for ever
+        _log.error("engine %s can't be reclaimed", engine_id, exc_info=error)
+        report = reclaim.Report(False, f"Not proven to be gone: {type(error).__name__}: {error}.")
+    ground.ledger.strike(engine_id)
+    gpus = [expected.uuid for expected in what.expected]
+    ground.events.record(Kind.RECLAIM, report.summary, engine=engine_id, gpus=gpus, pids=report.pids)
+    return report
+
+
+async def weigh(engine_id: str, pids: frozenset[int], plan: Plan, ground: Ground) -> None:
+    """Write down in the ledger what an engine that has just been loaded holds on its GPUs."""
+    if not plan.gpus:
+        return
+    before = {gpu.uuid: gpu.used_bytes for gpu in plan.gpus}
+    now = (await ground.monitor.snapshot()).named(frozenset(before))
+    holdings = {gpu.uuid: gpu.held_by(pids, otherwise=gpu.used_bytes - before[gpu.uuid]) for gpu in now}
+    ground.ledger.enter(engine_id, holdings)

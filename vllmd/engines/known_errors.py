@@ -1,0 +1,143 @@
+"""What vLLM says when it can't start, what that means, and what to do about it.
+
+Texts of vLLM 0.11 to 0.33. The named groups of a pattern are the numbers of the answer's metadata.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """One kind of error."""
+
+    pattern: re.Pattern[str]
+    reason: str
+    invalid: bool
+    """True if the request is to blame, so that another try can't help."""
+    hint: Callable[[Mapping[str, str]], str]
+    """What to do, as a sentence, from the numbers of the text."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recognized:
+    """An error that is known."""
+
+    reason: str
+    invalid: bool
+    hint: str
+    numbers: tuple[tuple[str, str], ...]
+
+
+def recognize(*texts: str) -> Recognized | None:
+    """Find the first kind of error that is in any of some texts; `None` if there is none.
+
+    The numbers are those of the first text that has it: the cause comes before the whole log, which may speak of more.
+    """
+    for known in _KNOWN:
+        for match in filter(None, map(known.pattern.search, texts)):
+            numbers = {name: value for name, value in match.groupdict().items() if value is not None}
+            return Recognized(known.reason, known.invalid, known.hint(numbers), tuple(numbers.items()))
+    return None
+
+
+def _say(text: str) -> Callable[[Mapping[str, str]], str]:
+    return lambda numbers: text
+
+
+def _shorter(numbers: Mapping[str, str]) -> str:
+    if longest := numbers.get("longest_max_model_len"):
+        return f"max_model_len={longest} would fit; so would fewer sequences' worth of cache with kv_cache_dtype=fp8."
+    return "Lower max_model_len, or leave it out: then what fits is chosen."
+
+
+def _divisors(numbers: Mapping[str, str]) -> str:
+    heads = int(numbers["attention_heads"])
+    sizes = [str(size) for size in range(1, min(heads, 16) + 1) if heads % size == 0]
+    return f"tensor_parallel_size can be {', '.join(sizes)}."
+
+
+def _known(
+    pattern: str, reason: str, invalid: bool = False, hint: Callable[[Mapping[str, str]], str] | None = None
+) -> Known:
+    return Known(re.compile(pattern, re.DOTALL), reason, invalid, hint or _say(""))
+
+
+_ROOM = "Lower gpu_memory_utilization, or free memory on the GPU."
+
+_KNOWN = (
+    _known(
+        r"Free memory on device .*?\((?P<free_gib>[\d.]+)/(?P<total_gib>[\d.]+) GiB\).{0,40}"
+        r"is less than desired GPU memory utilization"
+        r"(?: \((?P<gpu_memory_utilization>[\d.]+), (?P<wanted_gib>[\d.]+))?",
+        "GPU_MEMORY_EXHAUSTED",
+        hint=_say(_ROOM),
+    ),
+    _known(r"Available memory on node .* is less than", "HOST_MEMORY_EXHAUSTED"),
+    _known(
+        r"CUDA out of memory(?:\. Tried to allocate (?P<wanted_gib>[\d.]+) GiB)?|OutOfMemoryError",
+        "GPU_MEMORY_EXHAUSTED",
+        hint=_say(_ROOM),
+    ),
+    _known(r"No available memory for the cache blocks|Cannot auto-fit max_model_len", "KV_CACHE_TOO_SMALL"),
+    _known(
+        r"To serve at least one request with the models?'s max seq len \((?P<max_model_len>\d+)\)"
+        r"(?:, \((?P<needed_gib>[\d.]+) GiB KV cache is needed)?"
+        r"(?:.{0,80}?available KV cache memory \((?P<available_gib>[\d.]+) GiB\))?"
+        r"(?:.{0,80}?estimated maximum model length is (?P<longest_max_model_len>\d+))?",
+        "KV_CACHE_TOO_SMALL",
+        invalid=True,
+        hint=_shorter,
+    ),
+    _known(
+        r"number of attention heads \((?P<attention_heads>\d+)\) must be divisible by tensor parallel size "
+        r"\((?P<tensor_parallel_size>\d+)\)",
+        "INVALID_ENGINE_ARG",
+        invalid=True,
+        hint=_divisors,
+    ),
+    _known(
+        r"World size \((?P<world_size>\d+)\) is larger than the number of available GPUs \((?P<gpus>\d+)\)",
+        "NOT_ENOUGH_GPUS",
+        invalid=True,
+    ),
+    _known(
+        r"Minimum capability: (?P<needed_capability>\d+)\. Current capability: (?P<capability>\d+)",
+        "GPU_UNSUPPORTED",
+        invalid=True,
+    ),
+    _known(
+        r"only supported on GPUs with compute capability|not supported for the current GPU", "GPU_UNSUPPORTED", True
+    ),
+    _known(
+        r"max_model_len \((?P<max_model_len>\d+)\) is greater than the derived max_model_len "
+        r"\((?:max_position_embeddings=(?P<model_max_len>\d+))?",
+        "INVALID_ENGINE_ARG",
+        invalid=True,
+        hint=lambda numbers: f"At most {numbers['model_max_len']} is possible." if "model_max_len" in numbers else "",
+    ),
+    _known(r"Unknown quantization method|[Uu]nknown engine argument", "INVALID_ENGINE_ARG", True),
+    _known(r"are not supported for now|does not recognize this architecture", "MODEL_UNSUPPORTED", True),
+    _known(
+        r"GatedRepoError|Cannot access gated repo",
+        "MODEL_GATED",
+        invalid=True,
+        hint=_say("Accept the model's license on its page and give the daemon an HF_TOKEN."),
+    ),
+    _known(r"RepositoryNotFoundError|RevisionNotFoundError|HFValidationError", "MODEL_NOT_FOUND", True),
+    _known(r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to", "MODEL_UNAVAILABLE"),
+    _known(
+        r"No module named '?vllm",
+        "VLLM_NOT_INSTALLED",
+        invalid=True,
+        hint=_say("The interpreter that --engine-python names must have vLLM."),
+    ),
+    _known(r"Error in memory profiling", "PROFILING_DISTURBED"),
+    # Last, what vLLM wraps any of the above in.
+    _known(r"Cannot find any model weights|Invalid repository ID", "MODEL_NOT_FOUND", True),
+    _known(r"validation errors? for \w+", "INVALID_ENGINE_ARG", True),
+)
+"""The first that matches counts."""
