@@ -1,0 +1,138 @@
+"""What was found out about each process, put together for the verdict."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Callable, Collection, Mapping
+
+from vllmd.engines.containment import Containment
+from vllmd.watchdog.observe import PREFIX, Look, Observer, Seen, adopts_orphans, may_kill
+from vllmd.watchdog.parents import Fate
+from vllmd.watchdog.sockets import Connection, Sockets
+from vllmd.watchdog.verdicts import Facts, Kin, Parent, Peer, is_core_or_worker
+from vllmd.worker import cgroup as cgroups
+from vllmd.worker.descent import below
+from vllmd.worker.processes import Identity, Stat
+
+_API_SERVER = "VLLM::APIServer"
+_ENGINE_ID = re.compile(r"[a-z0-9-]{1,24}")
+"""An id becomes a part of paths that are removed."""
+
+
+class Gatherer:
+    """Puts together what there is to know, from one look to the next.
+
+    Args:
+        root: the directory of our engines' directories.
+        containment: where our engines' cgroups are.
+        fate: tells what became of the first parent of a process.
+    """
+
+    def __init__(self, root: pathlib.Path, containment: Containment, fate: Callable[[Identity], Fate | None]) -> None:
+        self._root = root
+        self._containment = containment
+        self._fate = fate
+        self._sockets = Sockets()
+
+    def facts(self, look: Look, observer: Observer, killed: Collection[Identity] = ()) -> dict[int, Facts]:
+        """Gather what is known of all processes that are to be judged; reads, and so blocks for some milliseconds.
+
+        Args:
+            look: the processes.
+            observer: who looked.
+            killed: processes that were sent SIGKILL and had the time to end.
+        """
+        groups = self._groups()
+        found = {pid: self._of(seen, look, observer, groups, killed) for pid, seen in look.seen.items()}
+        missing = {pid: Facts(pid=pid, found=False, host_pids=observer.host_pids) for pid in look.missing}
+        return found | missing
+
+    def _of(
+        self, seen: Seen, look: Look, observer: Observer, groups: Mapping[int, str], killed: Collection[Identity]
+    ) -> Facts:
+        stat, details = seen.stat, seen.details
+        own = None if details.pid_namespace is None else details.pid_namespace == observer.own_pid_namespace
+        fate = self._fate(stat.identity)
+        parent = _parent(stat, look, observer)
+        orphaned = bool(own) and ((fate is not None and not fate.alive) or (parent is not None and parent.reaper))
+        return Facts(
+            pid=stat.identity.pid,
+            name=stat.name,
+            ended=stat.dead,
+            killed=stat.identity in killed,
+            engine=groups.get(stat.identity.pid) or self._marked(details.marker),
+            own_namespace=own,
+            parent=parent,
+            dead_parent=Kin(fate.identity.pid, fate.name) if fate is not None and not fate.alive else None,
+            # Connections cost too much to look at where the verdict does not depend on them.
+            peers=self._peers(seen, look, observer) if orphaned and is_core_or_worker(stat.name) else None,
+            above=_above(stat, look.stats),
+            reachable=may_kill(details.uid),
+            owner="somebody" if details.uid is None else f"user {details.uid}",
+        )
+
+    def _groups(self) -> dict[int, str]:
+        """Map the processes in cgroups of our engines to the engines' ids."""
+        example = self._containment.path("x")
+        if example is None:
+            return {}
+        ids = {path: path.name.removeprefix("engine-") for path in example.parent.glob("engine-*/")}
+        return {pid: name for path, name in ids.items() if _ENGINE_ID.fullmatch(name) for pid in cgroups.pids(path)}
+
+    def _marked(self, marker: tuple[str, str] | None) -> str:
+        """Tell the engine of ours whose marker it is: ids are unique only within a daemon, directories on the host."""
+        if marker is None or not _ENGINE_ID.fullmatch(marker[0]):
+            return ""
+        return marker[0] if pathlib.Path(marker[1]) == self._root / marker[0] else ""
+
+    def _peers(self, seen: Seen, look: Look, observer: Observer) -> tuple[Peer, ...] | None:
+        if seen.details.net_namespace is None or seen.details.net_namespace != observer.own_net_namespace:
+            return None  # the kernel tells only of the sockets of our own
+        tree = [stat.identity.pid for stat in below(seen.stat.identity.pid, look.stats.values()) if not stat.dead]
+        found = self._sockets.outside(tree, look.stats)
+        if found is None:
+            return None
+        return tuple(_peer(one) for one in found if not self._is_orphan_too(one, look, observer))
+
+    def _is_orphan_too(self, connection: Connection, look: Look, observer: Observer) -> bool:
+        """Tell whether who is at the other end was left behind as well, and serves nobody.
+
+        The cores of one data-parallel engine are connected with its coordinator. An API server, though, goes on
+        serving without the launcher of all of them.
+        """
+        holder = None if connection.holder is None else look.stats.get(connection.holder.pid)
+        if holder is None or not holder.name.startswith(PREFIX) or holder.name.startswith(_API_SERVER):
+            return False
+        fate = self._fate(holder.identity)
+        parent = _parent(holder, look, observer)
+        return (fate is not None and not fate.alive) or (parent is not None and parent.reaper)
+
+
+def _peer(connection: Connection) -> Peer:
+    name = connection.name or "somebody"
+    who = name if connection.holder is None else f"pid {connection.holder.pid} ({name})"
+    return Peer(who=who, zmq=connection.zmq)
+
+
+def _parent(stat: Stat, look: Look, observer: Observer) -> Parent | None:
+    parent = look.stats.get(stat.parent_pid)
+    if parent is None or parent.dead:
+        return None
+    return Parent(
+        kin=Kin(parent.identity.pid, parent.name),
+        reaper=adopts_orphans(parent, observer.own_pid_namespace),
+        same_session=parent.session == stat.session,
+    )
+
+
+def _above(stat: Stat, stats: Mapping[int, Stat]) -> int | None:
+    """Find the nearest process above one that is called like a core or a worker."""
+    passed = {stat.identity.pid}
+    pid = stat.parent_pid
+    while pid in stats and pid not in passed:
+        if is_core_or_worker(stats[pid].name) and not stats[pid].dead:
+            return pid
+        passed.add(pid)
+        pid = stats[pid].parent_pid
+    return None
