@@ -123,7 +123,7 @@ async def test_progress_wakes_who_waits() -> None:
 
 async def test_a_drain_remembers_every_engine_that_was_not_proven_to_be_gone() -> None:
     """One that had failed long before the drain counts, though all that were alive at its begin end well."""
-    async with Host(gpu(), reclaim_timeout=0.1) as host:
+    async with Host(gpu(0), gpu(1), reclaim_timeout=0.1) as host:
         bad, _ = await host.load(wish("fake/bad"))
         host.gpus.leak("GPU-0", GIB)
         await host.scheduler.stop(bad.supervisor.id, False, "a test stops it")
@@ -132,6 +132,8 @@ async def test_a_drain_remembers_every_engine_that_was_not_proven_to_be_gone() -
 
         assert State.FAILED is bad.supervisor.state
         assert State.STOPPED is good.supervisor.state
+        assert good.supervisor.plan is not None
+        assert [one.uuid for one in good.supervisor.plan.gpus] == ["GPU-1"]
         assert not clean
 
 

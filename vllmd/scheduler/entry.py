@@ -29,12 +29,12 @@ class Entry:
     @property
     def usable(self) -> bool:
         """True if it serves, or is going to."""
-        return self.supervisor.state in (State.PENDING, State.STARTING, State.READY) and self.stop_reason is None
+        return (self.loading or self.supervisor.state is State.READY) and self.stop_reason is None
 
     @property
     def loading(self) -> bool:
-        """True until it is ready, unless it fails."""
-        return self.supervisor.state in (State.PENDING, State.STARTING)
+        """True until it is ready, for the first time or again after a failure, unless it is given up."""
+        return self.supervisor.state in (State.PENDING, State.STARTING) or self.supervisor.restarting
 
     def satisfies(self, wish: Wish) -> bool:
         """Tell whether it is what *wish* asks for."""

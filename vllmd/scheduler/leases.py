@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 
 @dataclasses.dataclass(slots=True)
@@ -29,6 +30,9 @@ class LeaseBook:
 
     def __len__(self) -> int:
         return len(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._leases.values())
 
     def grant(self, lease_id: str, engine_id: str, ttl: float | None, now: float) -> Lease:
         """Write down a new lease; with no *ttl* it lasts until it is released."""

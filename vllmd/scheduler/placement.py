@@ -8,18 +8,26 @@ forced (a kill, a crash) does not wait.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import logging
+import os
 from collections.abc import Callable
 
+from vllmd.engines import ending
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
+from vllmd.engines.predecessor import Survivor
+from vllmd.engines.reclaim import Remains, Report
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
+from vllmd.gpu.ledger import Expectation
+from vllmd.gpu.quarantine import Quarantines
 from vllmd.models import files
 from vllmd.planner.plan import Infeasible, Plan, plan
 from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.journal import EngineRecord, Journal
 from vllmd.scheduler.wish import Wish, make_id
 from vllmd.tasks import Signal, spawn
 
@@ -39,12 +47,25 @@ class Placement:
 
     Args:
         ground: what they share.
+        quarantines: GPUs on which nothing is placed.
+        wanted: tells whether anybody needs an engine: else it is not started again when it fails.
         ended: called with the id of an engine that has ended.
+        journal: written before anything is spawned, and after each change.
     """
 
-    def __init__(self, ground: Ground, ended: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        quarantines: Quarantines,
+        wanted: Callable[[Entry], bool],
+        ended: Callable[[str], None],
+        journal: Journal,
+    ) -> None:
         self.changed = Signal()
+        self._journal = journal
         self._ground = ground
+        self._quarantines = quarantines
+        self._wanted = wanted
         self._ended = ended
         self._entries: collections.OrderedDict[str, Entry] = collections.OrderedDict()
         self._planning: set[str] = set()
@@ -83,14 +104,31 @@ class Placement:
         if sum(entry.supervisor.state is State.PENDING for entry in self._entries.values()) >= MOST_PENDING:
             message = f"{MOST_PENDING} engines wait for their GPUs already, which is the limit."
             raise Exhausted("QUEUE_FULL", message, limit=MOST_PENDING)
-        engine_id = make_id(wish.model, set(self._entries))
-        supervisor = Supervisor(engine_id, wish.model, self._ground, self.pump)
-        entry = self._entries[engine_id] = Entry(supervisor, wish)
+        # An engine that could not be reclaimed in full may have left its directory.
+        taken = {*self._entries, *os.listdir(self._ground.root)}
+        entry = self._enter(make_id(wish.model, taken), wish)
         ended = [key for key, old in self._entries.items() if old.supervisor.state.ended]
         for key in ended[: max(0, len(ended) - KEPT_ENDED)]:
             del self._entries[key]
             self._settled.discard(key)
         self.pump()
+        return entry
+
+    def adopt(self, record: EngineRecord, survivor: Survivor) -> Entry:
+        """Go on with an engine of an earlier daemon."""
+        assert record.plan is not None
+        wish = Wish(record.model, record.revision, record.engine_args, record.auto_config)
+        for held in survivor.spec.gpus:
+            self._ground.ledger.remember(Expectation(held.uuid, held.floor_bytes))
+        entry = self._enter(record.id, wish)
+        entry.supervisor.created = record.created
+        entry.supervisor.restarted = list(record.restarted)
+        entry.supervisor.adopt(survivor, record.plan, record.spawned, record.ready)
+        return entry
+
+    def _enter(self, engine_id: str, wish: Wish) -> Entry:
+        supervisor = Supervisor(engine_id, wish.model, self._ground, self.pump, lambda: self._wanted(entry))
+        entry = self._entries[engine_id] = Entry(supervisor, wish)
         return entry
 
     def ask_to_stop(self, entry: Entry, reason: str) -> None:
@@ -102,6 +140,7 @@ class Placement:
     def pump(self) -> None:
         """Start and stop what was waiting for its GPUs; called after every change of any engine."""
         self._pumped += 1
+        self._journal.touch()
         self.changed.notify()
         for entry in list(self._entries.values()):
             supervisor = entry.supervisor
@@ -110,7 +149,7 @@ class Placement:
             elif entry.stop_reason is not None and not self._busy(supervisor.plan, supervisor):
                 reason, entry.stop_reason = entry.stop_reason, None
                 supervisor.stop(reason)
-            elif supervisor.state is State.PENDING and supervisor.id not in self._planning:
+            elif supervisor.due and supervisor.id not in self._planning:
                 self._planning.add(supervisor.id)
                 spawn(f"plan {supervisor.id}", self._plan_and_start(entry))
 
@@ -120,7 +159,40 @@ class Placement:
             self._settled.add(supervisor.id)
             if supervisor.report is not None and not supervisor.report.verified:
                 self.unproven.add(supervisor.id)
+                if supervisor.remains is not None:
+                    self.keep_off(supervisor.remains, supervisor.report, supervisor)
             self._ended(supervisor.id)
+
+    def keep_off(self, remains: Remains, report: Report, supervisor: Supervisor | None = None) -> None:
+        """Keep engines off the GPUs of one that is not proven to be gone, until it is.
+
+        Args:
+            remains: where its end has to look.
+            report: what came of it so far.
+            supervisor: its own; `None` for an engine of an earlier daemon.
+        """
+        self.unproven.add(remains.tree.engine_id)
+        for expected in remains.expected:
+            self._quarantines.put(expected.uuid, report.summary, remains.tree.engine_id)
+        spawn(f"quarantine for {remains.tree.engine_id}", self._try_again(remains, supervisor))
+
+    async def _try_again(self, remains: Remains, supervisor: Supervisor | None) -> None:
+        while True:
+            await asyncio.sleep(self._ground.quarantine_retry)
+            report = await ending.end(remains, self._ground)
+            if supervisor is not None:
+                supervisor.report = report
+            if report.verified:
+                break
+        self.unproven.discard(remains.tree.engine_id)
+        for expected in remains.expected:
+            self._quarantines.lift(expected.uuid, report.summary)
+        self.pump()
+
+    def busy_gpus(self) -> frozenset[str]:
+        """Name the GPUs on which an engine is being started, stopped or reclaimed."""
+        supervisors = (entry.supervisor for entry in self._entries.values())
+        return frozenset().union(*(_uuids(one.plan) for one in supervisors if one.state in _BUSY))
 
     def _busy(self, wanted: Plan | None, but: Supervisor) -> bool:
         """Tell whether another engine is starting, stopping or being reclaimed on one of these GPUs."""
@@ -141,7 +213,7 @@ class Placement:
         """Plan with what is free now, and start unless somebody is busy there: then plan again later."""
         supervisor = entry.supervisor
         try:
-            while supervisor.state is State.PENDING:
+            while supervisor.due:
                 pumped = self._pumped
                 planned = await self._plan(entry.wish)
                 if self._pumped != pumped:
@@ -149,7 +221,10 @@ class Placement:
                 if isinstance(planned, Failure) and not self._may_fit_soon(planned):
                     supervisor.fail(planned)
                 elif isinstance(planned, Plan) and not self._must_wait(planned, supervisor):
-                    supervisor.start(planned)
+                    supervisor.consider(planned)
+                    await self._journal.save()
+                    if self._pumped == pumped:
+                        supervisor.start(planned)
                 else:
                     await self.changed.wait()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for this engine for ever
@@ -172,7 +247,14 @@ class Placement:
         except VllmdError as error:
             invalid = isinstance(error, InvalidRequest | NotFound)
             return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
-        result = plan(wish.wanted_args, facts, inventory.gpus, wish.auto_config)
+        busy = self.busy_gpus()
+        for gpu in inventory.gpus:
+            if gpu.uuid not in busy and gpu.uuid not in self._quarantines:
+                self._ground.ledger.observe(gpu)
+        free = [gpu for gpu in inventory.gpus if gpu.uuid not in self._quarantines]
+        if inventory.gpus and not free:
+            return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
+        result = plan(wish.wanted_args, facts, free, wish.auto_config)
         if isinstance(result, Infeasible):
             numbers = tuple((name, str(number)) for name, number in result.numbers.items())
             return Failure(result.reason, result.message, (), numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import pathlib
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -14,9 +15,11 @@ from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
 from vllmd.errors import Exhausted, NotFound, NotPossible, Unavailable
-from vllmd.models import files
-from vllmd.planner import arguments
+from vllmd.gpu.quarantine import Quarantines
+from vllmd.scheduler import adoption, leaving
+from vllmd.scheduler.admission import Admission
 from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.journal import Contents, Journal
 from vllmd.scheduler.leases import Lease, LeaseBook
 from vllmd.scheduler.placement import Placement
 from vllmd.scheduler.wish import Wish
@@ -25,7 +28,6 @@ from vllmd.worker.protocol import Prompt
 
 _log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
-_LOOK_SECONDS = 0.1
 MOST_LEASES = 10_000
 """Nobody has so many clients; somebody forgets to release them."""
 
@@ -35,26 +37,65 @@ class Scheduler:
 
     Args:
         ground: what the engines share.
+        quarantines: GPUs on which nothing is placed.
         lease_ttl: seconds that a lease lasts unless its client says otherwise.
         idle_timeout: seconds that an engine without leases stays loaded.
         allowed_args: engine arguments that clients may set beyond the harmless ones.
+        journal: where what a later daemon has to know is written down; `None` for nowhere.
     """
 
     def __init__(
-        self, ground: Ground, *, lease_ttl: float, idle_timeout: float, allowed_args: Collection[str] = ()
+        self,
+        ground: Ground,
+        quarantines: Quarantines,
+        *,
+        lease_ttl: float,
+        idle_timeout: float,
+        allowed_args: Collection[str] = (),
+        journal: pathlib.Path | None = None,
     ) -> None:
         self.draining = False
+        self.upgrading = False
         self.leases = LeaseBook()
-        self.engines = Placement(ground, self.leases.drop_engine)
-        self._backend = ground.backend
+        self.journal = Journal(journal, self._contents)
+        self.engines = Placement(ground, quarantines, self._kept, self.leases.drop_engine, self.journal)
+        self._root = ground.root
+        self.admission = Admission(ground.backend, allowed_args)
         self._lease_ttl = lease_ttl
         self._idle_timeout = idle_timeout
-        self._allowed_args = frozenset(allowed_args)
+
+    def _contents(self) -> Contents:
+        return adoption.contents(self.engines.alive(), self.leases)
+
+    def adopt(self, earlier: Contents) -> frozenset[str]:
+        """Go on with what lives of an earlier daemon's engines, and its leases; returns the engines' ids.
+
+        Those that nobody has a lease on stay for a while as well: whoever waited for them will ask again.
+        """
+        adopted = [self.engines.adopt(*found) for found in adoption.survivors(earlier, self._root)]
+        ids = frozenset(entry.supervisor.id for entry in adopted)
+        adoption.restore(earlier, ids, self.leases)
+        for entry in (entry for entry in adopted if not self.leases.count(entry.supervisor.id)):
+            entry.waiting += 1
+            asyncio.get_running_loop().call_later(adoption.SHORTEST_SECONDS, self._leave, entry)
+        return ids
+
+    def _leave(self, entry: Entry) -> None:
+        entry.waiting -= 1
+        self._settle(entry)
 
     def owners(self) -> dict[int, str]:
         """Map the process ids of living engines to the engines' ids."""
         alive = [entry.supervisor for entry in self.engines.alive()]
         return {pid: supervisor.id for supervisor in alive for pid in supervisor.known_pids}
+
+    def living(self) -> frozenset[str]:
+        """Name the engines that this scheduler answers for: those that have not ended, or are not proven to have."""
+        return frozenset(entry.supervisor.id for entry in self.engines.alive()) | self.engines.unproven
+
+    def busy_gpus(self) -> frozenset[str]:
+        """Name the GPUs on which an engine is being started, stopped or reclaimed."""
+        return self.engines.busy_gpus()
 
     @contextlib.contextmanager
     def loading(self, wish: Wish) -> Iterator[Entry]:
@@ -64,9 +105,8 @@ class Scheduler:
             InvalidRequest: the wish can't be granted as it is.
             Unavailable: the daemon is draining.
         """
-        if self.draining:
-            raise _draining()
-        self._check(wish)
+        self._refuse_if_leaving()
+        self.admission.check(wish)
         found = [entry for entry in self.engines.entries() if entry.usable and entry.satisfies(wish)]
         entry = found[0] if found else self.engines.add(wish)
         entry.waiting += 1
@@ -74,27 +114,13 @@ class Scheduler:
         try:
             yield entry
         finally:
-            entry.waiting -= 1
-            self._settle(entry)
+            self._leave(entry)
 
-    async def look_for(self, wish: Wish) -> None:
-        """Say before any start that there is no such model.
-
-        Raises:
-            InvalidRequest: its name or revision can't be one.
-            NotFound: it is a directory that is not there.
-            Unavailable: its files do not answer.
-        """
-        if self._backend == "vllm":
-            await files.check(wish.model, wish.revision)
-
-    def _check(self, wish: Wish) -> None:
-        allowed = self._allowed_args
-        if self._backend == "fake":  # its own are harmless where there is nothing but fake engines
-            allowed |= {name for name in wish.engine_args if name.startswith("fake_")}
-        arguments.check(wish.engine_args, allowed)
-        arguments.check_values(wish.engine_args, allowed)
-        files.check_revision(str(wish.engine_args.get("tokenizer_revision") or ""))
+    def _refuse_if_leaving(self) -> None:
+        if self.upgrading:
+            raise leaving.upgrading()
+        if self.draining:
+            raise Unavailable("DRAINING", "The daemon is shutting down and takes no new work.", 10.0)
 
     async def until_ready(self, entry: Entry, timeout: float) -> bool:
         """Wait at most *timeout* seconds for news of a start; tell whether it is done.
@@ -133,6 +159,7 @@ class Scheduler:
             )
         length = None if held else self._lease_ttl if ttl is None else ttl
         lease = self.leases.grant(secrets.token_hex(16), entry.supervisor.id, length, time.monotonic())
+        self.journal.touch()
         self._settle(entry)
         return lease
 
@@ -152,12 +179,14 @@ class Scheduler:
         """Extend a lease from now on; raises `NotFound` as `lease` does."""
         lease = self.lease(lease_id)
         self.leases.renew(lease, ttl, time.monotonic())
+        self.journal.touch()
         return lease
 
     def release(self, lease_id: str) -> Entry:
         """End a lease; raises `NotFound` as `lease` does."""
         lease = self.lease(lease_id)
         self.leases.release(lease_id)
+        self.journal.touch()
         entry = self.engines.get(lease.engine_id)
         self._settle(entry)
         return entry
@@ -176,13 +205,13 @@ class Scheduler:
             NotPossible: the engine is not ready.
             VllmdError: the engine has ended.
         """
-        if self.draining:
-            raise _draining()
+        self._refuse_if_leaving()
         lease = self.lease(lease_id) if lease_id else None
         entry = self.engines.get(lease.engine_id if lease is not None else engine_id)
         link = entry.supervisor.link
         if entry.supervisor.state is not State.READY or link is None or entry.stop_reason is not None:
-            raise _not_ready(entry) if entry.loading else entry.supervisor.error()
+            first = entry.loading and not entry.supervisor.restarting
+            raise _not_ready(entry) if first else entry.supervisor.error()
         stream = link.start(prompt, params)  # before anything is counted: a prompt may be one that can't be sent
         entry.using += 1
         if lease is not None:
@@ -232,28 +261,15 @@ class Scheduler:
         return entry
 
     async def drain(self, timeout: float, hurried: Callable[[], bool]) -> bool:
-        """Take no new work, let generations finish, and end every engine.
-
-        Args:
-            timeout: seconds that running generations may take.
-            hurried: asked often; once true, everything is killed at once.
-
-        Returns:
-            True if every engine is proven to be gone.
-        """
+        """Take no new work and end every engine, as `leaving.drain` does."""
         self.draining = True
-        alive = self.engines.alive()
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and not hurried() and any(entry.using for entry in alive):
-            await self.engines.changed.wait(_LOOK_SECONDS)
-        for entry in alive:
-            entry.supervisor.stop("the daemon is shutting down")
-        while any(not entry.supervisor.state.ended for entry in alive):
-            if hurried():
-                for entry in alive:
-                    entry.supervisor.stop("the daemon is in a hurry", force=True)
-            await self.engines.changed.wait(_LOOK_SECONDS)
-        return not self.engines.unproven
+        return await leaving.drain(self.engines, timeout, hurried)
+
+    async def hand_over(self) -> None:
+        """Leave every engine, as it is, to the code that this process executes next."""
+        self.upgrading = True
+        leaving.hand_over(self.engines)
+        await self.journal.save()
 
     async def tick(self) -> None:
         """Let leases expire, take samples and reap orphans, once a second, until cancelled."""
@@ -272,10 +288,6 @@ class Scheduler:
         for entry in alive:
             entry.sample()
         reap_strangers([entry.supervisor.pid for entry in alive if entry.supervisor.pid is not None])
-
-
-def _draining() -> Unavailable:
-    return Unavailable("DRAINING", "The daemon is shutting down and takes no new work.", 10.0)
 
 
 def _not_ready(entry: Entry) -> NotPossible:

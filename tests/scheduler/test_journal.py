@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.fake_gpus import gpu
+from vllmd.gpu.inventory import GpuProcess
+from vllmd.planner.plan import Choice, Plan
+from vllmd.scheduler import journal
+from vllmd.scheduler.journal import Contents, EngineRecord, Journal, LeaseRecord
+from vllmd.tasks import spawn
+
+BUSY = dataclasses.replace(gpu(), processes=(GpuProcess(7, None),), compute_capability=(9, 0), utilization=0.5)
+ENGINE = EngineRecord(
+    id="e-1",
+    model="org/model",
+    revision="",
+    engine_args={"max_model_len": 8192, "dtype": None, "nested": {"a": [1, 2.5]}},
+    auto_config=True,
+    plan=Plan((Choice("max_model_len", 8192, "client", "set by the client"),), (BUSY,)),
+    created=1.5,
+    spawned=2.0,
+    ready=None,
+    restarted=[3.0],
+)
+CONTENTS = Contents(
+    boot_id="b", engines=[ENGINE], leases=[LeaseRecord(id="s", engine_id="e-1", ttl=None, expires=None)]
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    """With every type as it was; nobody else may read it."""
+    path = tmp_path / "journal.json"
+    journal.write(path, dataclasses.replace(CONTENTS, engines=[]))
+    journal.write(path, CONTENTS)
+
+    assert journal.read(path, "b") == CONTENTS
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.json"]
+
+
+def test_a_journal_of_another_boot_means_nothing(tmp_path: Path) -> None:
+    """Its engines are gone."""
+    journal.write(tmp_path / "j", CONTENTS)
+
+    assert journal.read(tmp_path / "j", "another") is None
+    assert journal.read(tmp_path / "none", "b") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 1}', '{"version": 99, "boot_id": "b", "engines": [], "leases": []}']
+)
+def test_a_journal_that_makes_no_sense_is_told(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The daemon starts all the same."""
+    (tmp_path / "j").write_text(text)
+
+    assert journal.read(tmp_path / "j", "b") is None
+    assert "journal" in caplog.text
+
+
+async def test_changes_that_come_together_are_written_once(tmp_path: Path) -> None:
+    """With the state of the moment at which it is written."""
+    made: list[Contents] = []
+
+    def contents() -> Contents:
+        made.append(CONTENTS)
+        return CONTENTS
+
+    kept = Journal(tmp_path / "j", contents)
+    task = spawn("keep the journal", kept.keep())
+    for _ in range(5):
+        kept.touch()
+    async with asyncio.timeout(20):
+        while not (tmp_path / "j").exists():
+            await asyncio.sleep(0)
+    task.cancel()
+
+    assert len(made) == 1
+
+
+async def test_a_disk_that_is_full_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And again once it has been better in between; nothing is raised."""
+    kept = Journal(tmp_path / "missing" / "j", lambda: CONTENTS)
+    await kept.save()
+    await kept.save()
+    first = [record for record in caplog.records if record.levelno == logging.ERROR]
+    (tmp_path / "missing").mkdir()
+    await kept.save()
+
+    assert len(first) == 1
+    assert journal.read(tmp_path / "missing" / "j", "b") == CONTENTS

@@ -1,0 +1,47 @@
+"""What is refused before anything is made for it: models that are not there, and arguments that no client may set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from vllmd.models import files
+from vllmd.planner import arguments
+from vllmd.scheduler.wish import Wish
+from vllmd.worker.spec import Backend
+
+
+class Admission:
+    """Looks at wishes.
+
+    Args:
+        backend: what engines are; the fake one knows no models, and arguments of its own.
+        allowed_args: engine arguments that clients may set beyond the harmless ones.
+    """
+
+    def __init__(self, backend: Backend, allowed_args: Collection[str]) -> None:
+        self._backend = backend
+        self._allowed_args = frozenset(allowed_args)
+
+    async def look_for(self, wish: Wish) -> None:
+        """Say before any start that there is no such model.
+
+        Raises:
+            InvalidRequest: its name or revision can't be one.
+            NotFound: it is a directory that is not there.
+            Unavailable: its files do not answer.
+        """
+        if self._backend == "vllm":
+            await files.check(wish.model, wish.revision)
+
+    def check(self, wish: Wish) -> None:
+        """Refuse arguments that this host does not allow, and values that make no sense.
+
+        Raises:
+            InvalidRequest: with why, and the nearest that is allowed.
+        """
+        allowed = self._allowed_args
+        if self._backend == "fake":  # its own are harmless where there is nothing but fake engines
+            allowed |= {name for name in wish.engine_args if name.startswith("fake_")}
+        arguments.check(wish.engine_args, allowed)
+        arguments.check_values(wish.engine_args, allowed)
+        files.check_revision(str(wish.engine_args.get("tokenizer_revision") or ""))

@@ -1,0 +1,140 @@
+"""What this daemon owns, written down for the one that comes after it: engines, and the leases on them.
+
+The directory of an engine proves that there is one; the journal says what it was started for and who holds it. It is
+written before a spawn and after each change, whole, under another name first, so that a reader finds the old one or
+the new one. Leases are secrets, so nobody else may read it. A disk that is full costs adoptions, never a kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from vllmd.planner.plan import Plan
+
+VERSION = 1
+_PAUSE_SECONDS = 0.05
+"""Changes come in bursts: what happens within this is written once."""
+_MAX_BYTES = 64 << 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRecord:
+    """One engine that had not ended."""
+
+    id: str
+    model: str
+    revision: str
+    engine_args: dict[str, Any]
+    """What its client set."""
+    auto_config: bool
+    plan: Plan | None
+    created: float
+    """Seconds since the epoch, as are the following."""
+    spawned: float | None
+    ready: float | None
+    restarted: list[float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRecord:
+    """One lease."""
+
+    id: str
+    engine_id: str
+    ttl: float | None
+    """Seconds; `None` for one that was held by a stream."""
+    expires: float | None
+    """Seconds since the epoch."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """The whole journal."""
+
+    version: int = VERSION
+    boot_id: str
+    engines: list[EngineRecord]
+    leases: list[LeaseRecord]
+
+
+def write(path: pathlib.Path, contents: Contents) -> None:
+    """Write the journal, so that it is on the disk when this returns.
+
+    Raises:
+        OSError: it can't be; the old one is still there then.
+    """
+    new = path.with_name(f"{path.name}.new")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:
+        file.write(msgspec.json.encode(contents))
+        file.flush()
+        os.fsync(fd)
+    new.rename(path)
+
+
+def read(path: pathlib.Path, boot_id: str) -> Contents | None:
+    """Read the journal of an earlier daemon; `None` if there is none that makes sense in this boot."""
+    try:
+        with path.open("rb") as file:
+            contents = msgspec.json.decode(file.read(_MAX_BYTES), type=Contents)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        _log.error("the journal %s can't be read: %s", path, error)
+        return None
+    if contents.version != VERSION:
+        _log.error("the journal %s is of version %d, and this daemon reads %d", path, contents.version, VERSION)
+        return None
+    return contents if contents.boot_id == boot_id else None
+
+
+class Journal:
+    """Keeps the journal up to date.
+
+    Args:
+        path: where it is; `None` for a daemon that leaves none.
+        contents: makes what is to be written, of the state at that moment.
+    """
+
+    def __init__(self, path: pathlib.Path | None, contents: Callable[[], Contents]) -> None:
+        self._path = path
+        self._contents = contents
+        self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._failing = False
+
+    def touch(self) -> None:
+        """Have it written soon."""
+        self._changed.set()
+
+    async def save(self) -> None:
+        """Write it now; what goes wrong is logged, as no work may depend on a disk that is full."""
+        if self._path is None:
+            return
+        async with self._writing:
+            self._changed.clear()
+            try:
+                await asyncio.to_thread(write, self._path, self._contents())
+            except OSError as error:
+                if not self._failing:
+                    _log.error("the journal can't be written; a later daemon will not take over engines: %s", error)
+                self._failing = True
+            else:
+                self._failing = False
+
+    async def keep(self) -> None:
+        """Write it after each change, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await self.save()
+            await asyncio.sleep(_PAUSE_SECONDS)
