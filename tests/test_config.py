@@ -7,9 +7,14 @@ from typing import Any
 import pydantic
 import pytest
 
-from vllmd.config import Settings, default_cache_dir, default_runtime_dir
+from vllmd.config import Settings, default_cache_dir, default_runtime_dir, default_state_dir
 
-NEEDED: dict[str, Any] = {"socket": Path("/r/s"), "runtime_dir": Path("/r"), "cache_dir": Path("/c")}
+NEEDED: dict[str, Any] = {
+    "socket": Path("/r/s"),
+    "runtime_dir": Path("/r"),
+    "cache_dir": Path("/c"),
+    "state_dir": Path("/s"),
+}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,19 @@ def test_where_compiled_kernels_go(environment: dict[str, str], expected: str) -
     assert default_cache_dir(environment) == Path(expected)
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/vllmd:/x", "XDG_STATE_HOME": "/y"}, "/var/lib/vllmd"),
+        ({"XDG_STATE_HOME": "/y"}, "/y/vllmd"),
+        ({}, "/var/lib/vllmd" if os.geteuid() == 0 else str(Path.home() / ".local/state/vllmd")),
+    ],
+)
+def test_where_the_journal_goes(environment: dict[str, str], expected: str) -> None:
+    """The next daemon looks there, under whatever name its sockets are."""
+    assert default_state_dir(environment) == Path(expected)
+
+
 def test_memory_is_given_back_at_once_by_default() -> None:
     """Out of the box nobody holds GPU memory that nobody has a lease on, and only we may connect."""
     settings = Settings(**NEEDED)
@@ -65,6 +83,7 @@ def test_memory_is_given_back_at_once_by_default() -> None:
         ("log_limit_bytes", 10),
         ("backend", "llama"),
         ("idle_timout", 3.0),
+        ("simulate", "1xH100"),
     ],
 )
 def test_values_out_of_range_and_unknown_names_are_errors(name: str, value: Any) -> None:

@@ -15,6 +15,8 @@ from vllmd.worker.spec import Backend
 Kind = Literal["auto", "cgroup", "session"]
 """How engines are contained: `auto` takes cgroups where they can be made."""
 
+ForeignOrphans = Literal["kill", "report", "ignore"]
+
 
 class Settings(pydantic.BaseModel):
     """The daemon's configuration."""
@@ -27,6 +29,8 @@ class Settings(pydantic.BaseModel):
     """Holds the engines' directories; gone after a boot, as everything in it is."""
     cache_dir: pathlib.Path
     """Holds what vLLM compiles, which must outlast engines."""
+    state_dir: pathlib.Path
+    """Holds the journal, by which the next daemon takes over this one's engines."""
     listen: str | None = None
     """`HOST:PORT` on loopback to listen on as well."""
     socket_mode: int = pydantic.Field(default=0o600, ge=0, le=0o777)
@@ -34,6 +38,8 @@ class Settings(pydantic.BaseModel):
     engine_python: pathlib.Path = pathlib.Path(sys.executable)
     """The interpreter that has vLLM."""
     backend: Backend = "vllm"
+    simulate: str | None = None
+    """GPUs to simulate, such as `2xRTX3090`; `None` for those that are there."""
     containment: Kind = "auto"
     allowed_engine_args: tuple[str, ...] = ()
     """Engine arguments that clients may set beyond those known to be harmless."""
@@ -51,8 +57,28 @@ class Settings(pydantic.BaseModel):
     """Seconds that running generations may go on after SIGTERM."""
     adoption_timeout: float = pydantic.Field(default=120.0, gt=0)
     """Seconds that engines outlive a daemon that died."""
+    restart_limit: int = pydantic.Field(default=3, ge=0)
+    """How often an engine that fails is started again within the window, before it is given up."""
+    restart_window: float = pydantic.Field(default=600.0, gt=0)
+    """Seconds in which restarts count: an engine that fails once a day is restarted for ever."""
+    stall_timeout: float = pydantic.Field(default=120.0, gt=0)
+    """Seconds that an engine with requests may go without a token, or without an answer to a ping, before it counts as
+    hung. The longest prompts take tens of seconds before their first token."""
+    watchdog_interval: float = pydantic.Field(default=1.0, ge=0.1, le=60)
+    """Seconds between two looks at who holds GPU memory; a process that ends is looked at right away."""
+    foreign_orphans: ForeignOrphans = "kill"
+    """What is done with vLLM's processes whose own program is proven to be dead."""
+    orphan_grace: float = pydantic.Field(default=10.0, ge=0)
+    """Seconds that an orphan of another program must stay one: its program may be cleaning up."""
     log_limit_bytes: int = pydantic.Field(default=64 << 20, ge=1 << 16)
     """An engine's log is cut to half of this when it grows beyond it."""
+
+    @pydantic.field_validator("simulate")
+    @classmethod
+    def _only_fake_engines_see_simulated_gpus(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        if value is not None and info.data.get("backend") == "vllm":
+            raise ValueError("only the fake engine runs on simulated GPUs; it goes with --backend fake alone")
+        return value
 
 
 def default_runtime_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
@@ -72,3 +98,14 @@ def default_cache_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Pa
         return pathlib.Path(directory.partition(":")[0])
     home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(home) / "vllmd"
+
+
+def default_state_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Tell where the journal goes: systemd's directory, the user's, or `/var/lib/vllmd` for root."""
+    if directory := environment.get("STATE_DIRECTORY"):
+        return pathlib.Path(directory.partition(":")[0])
+    if home := environment.get("XDG_STATE_HOME"):
+        return pathlib.Path(home) / "vllmd"
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/vllmd")
+    return pathlib.Path(os.path.expanduser("~")) / ".local/state/vllmd"

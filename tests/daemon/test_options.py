@@ -5,6 +5,7 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from vllmd.daemon.main import main
 from vllmd.daemon.options import parser, settings_of
 
 
@@ -38,9 +39,36 @@ def test_a_value_out_of_range_is_named() -> None:
         settings_of(parser().parse_args(["--stop-grace", "-3"]))
 
 
+def test_a_simulated_host_has_fake_engines() -> None:
+    """They are implied, and may be asked for."""
+    settings = settings_of(parser().parse_args(["--simulate", "2xRTX3090"]))
+
+    assert (settings.simulate, settings.backend) == ("2xRTX3090", "fake")
+    assert settings_of(parser().parse_args(["--simulate", "1xH100", "--backend", "fake"])).simulate == "1xH100"
+    assert settings_of(parser().parse_args([])).simulate is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--simulate 2xRTX3091", "the nearest is RTX3090"),
+        ("--simulate 1xH100 --backend vllm", "only the fake engine runs on simulated GPUs"),
+    ],
+)
+def test_a_host_that_cannot_be_simulated_is_refused(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As wrong usage, before anything is started: GPUs that nobody knows, or vLLM itself on GPUs that are not there."""
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_every_option_is_explained() -> None:
     """The help names each option's default, but for those that have none."""
     unexplained = {action.dest for action in parser()._actions if "(default: " not in (action.help or "")}
 
     assert "examples:" in parser().format_help()
-    assert unexplained == {"help", "version", "listen", "allowed_engine_args"}
+    assert unexplained == {"help", "version", "check", "listen", "allowed_engine_args"}

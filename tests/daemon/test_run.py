@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import concurrent.futures
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.host.running import home, until, vllmd
+from vllmd.client import Client
+from vllmd.daemon import run
 from vllmd.v1 import engine_pb2
 from vllmd.v1 import engine_service_pb2 as pb
+from vllmd.v1 import host_service_pb2 as host_pb
 
 HEAVY = ("torch", "vllm", "transformers", "numpy", "huggingface_hub", "ray")
 
@@ -39,7 +44,7 @@ def test_sigterm_ends_the_daemon_and_all_that_is_its_own() -> None:
         left = sorted(path.name for path in place.path.iterdir())
 
         assert status == 0
-        assert left == ["cache", "daemon.log", "e"]
+        assert left == ["cache", "daemon.log", "e", "state"]
         assert place.leftovers(loaded.engine.name) == []
         assert "every engine is gone" in daemon.log.read_text()
 
@@ -99,6 +104,35 @@ def test_a_second_daemon_of_one_directory_is_refused_whatever_its_socket(tmp_pat
         assert not (tmp_path / "other").exists()
 
 
+def test_a_simulated_host_gives_its_memory_back() -> None:
+    """An engine holds memory of GPUs that are not there while it lives, and the proof of its end is the usual one."""
+    with home("--simulate", "1xH200,1xRTX3090") as place:
+        daemon = place.start()
+        loaded = daemon.load(gpu_memory_utilization=0.5)
+        status = daemon.status()
+        held = [gpu.used_bytes // (1 << 30) for gpu in status.gpus]
+        report = daemon.host.StopEngine(host_pb.StopEngineRequest(name=loaded.engine.name)).engine.reclaim
+        exit_status = daemon.stop()
+
+        assert status.host.driver_version == "simulated"
+        assert [gpu.product for gpu in status.gpus] == ["NVIDIA H200", "NVIDIA GeForce RTX 3090"]
+        assert held == [70, 0]
+        assert report.verified
+        assert report.gpus[0].used_bytes_before - report.gpus[0].used_bytes_after == 143771 * (1 << 20) // 2
+        assert exit_status == 0
+        assert sorted(path.name for path in place.path.iterdir()) == ["cache", "daemon.log", "e", "state"]
+
+
+def test_what_is_simulated_outlasts_a_daemon_that_dies() -> None:
+    """Its engines live on, and so does what they hold."""
+    with home("--simulate", "1xL4") as place:
+        daemon = place.start()
+        daemon.load()
+        daemon.kill()
+
+        assert len(list((place.path / "sim" / "claims").iterdir())) == 1
+
+
 def test_the_socket_of_a_killed_daemon_is_replaced() -> None:
     """What `kill -9` leaves is in nobody's way."""
     with home("--backend", "fake") as place:
@@ -111,3 +145,70 @@ def test_the_socket_of_a_killed_daemon_is_replaced() -> None:
 
         assert second.status().host.pid == second.process.pid
         assert list(second.engines.ListEngines(pb.ListEnginesRequest()).engines) == []
+
+
+def test_an_upgrade_keeps_process_engines_and_leases() -> None:
+    """The streams end with word of when to try again, and go on at once when they are."""
+    with home("--backend", "fake") as place:
+        daemon = place.start()
+        loaded = daemon.load(fake_workers=1)
+        stream = daemon.generate(loaded.engine.name, 4000)
+        next(stream)
+        daemon.upgrade()
+        with pytest.raises(grpc.RpcError) as ended:
+            list(stream)
+        engine = daemon.engine(loaded.engine.name)
+        request = pb.GenerateRequest(lease=loaded.lease.name, text="again")
+        request.sampling_params.max_tokens = 5
+        *_, last = daemon.engines.Generate(request)
+        pid = daemon.status().host.pid
+        released = daemon.engines.Release(pb.ReleaseRequest(lease=loaded.lease.name)).engine
+        status = daemon.stop()
+
+        assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "is being upgraded" in (ended.value.details() or "")
+        assert pid == daemon.process.pid
+        assert engine.adopted
+        assert engine.pid == loaded.engine.pid
+        assert engine.state == engine_pb2.Engine.STATE_READY
+        assert last.usage.completion_tokens == 5
+        assert released.reclaim.verified
+        assert status == 0
+        assert place.leftovers(loaded.engine.name) == []
+
+
+def test_an_upgrade_is_not_seen_by_short_calls_of_our_client() -> None:
+    """They wait for the socket to be there again."""
+    with home("--backend", "fake") as place:
+        daemon = place.start()
+        name = daemon.load().engine.name
+        seen: list[int] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            with Client(f"unix:{daemon.socket}") as client:
+                while not done.is_set():
+                    seen.append(client.engine(name).pid)
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask)
+            until(lambda: len(seen) > 5, "the first answers")
+            before = len(seen)
+            daemon.upgrade()
+            until(lambda: len(seen) > before + 5 or asking.done(), "answers after the upgrade")
+            done.set()
+            asking.result()
+
+        assert len(set(seen)) == 1
+
+
+async def test_a_program_that_does_not_start_is_not_executed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There would be no way back from it."""
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "import sys; sys.exit('it is broken')"])
+
+    assert not await run.can_execute()
+    assert "it is broken" in caplog.text
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "vllmd", "--backend", "fake"])
+    assert await run.can_execute()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,10 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except pydantic.ValidationError as error:
         problems = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
         arguments.error(problems)
-    from vllmd.daemon.run import run  # only now, so that --help and --version answer at once
+    from vllmd.daemon import build, run  # only now, so that --help and --version answer at once
 
     try:
-        return uvloop.run(run(settings))
+        if namespace.check:
+            build.check(settings)
+            return 0
+        end = uvloop.run(run.run(settings))
+        if end is run.End.UPGRADE:
+            os.execv(sys.executable, run.command())  # noqa: S606 - the very program that runs, with its own arguments
+        return end
     except VllmdError as error:
         _log.error("%s (%s)", error.message, error.reason)
     except OSError as error:

@@ -6,14 +6,16 @@ import argparse
 import pathlib
 
 from vllmd import __version__
-from vllmd.config import Settings, default_cache_dir, default_runtime_dir
+from vllmd.config import Settings, default_cache_dir, default_runtime_dir, default_state_dir
+from vllmd.gpu import products
 
 _DESCRIPTION = """\
 Owns every vLLM engine on this host: starts them with a configuration it works out, serves them over gRPC,
 and gives their GPU memory back, proven by NVML.
 
 Runs in the foreground until SIGTERM or Ctrl-C; then it takes no new work, lets running generations finish,
-stops every engine and checks that it is gone. A second signal kills at once. Talk to it with vllmd-cli.
+stops every engine and checks that it is gone. A second signal kills at once. SIGUSR2 executes the program anew, as
+after an upgrade, and keeps the engines. Talk to it with vllmd-cli.
 """
 _EPILOG = """\
 examples:
@@ -23,12 +25,17 @@ examples:
         vLLM is in an environment of its own; also serve on loopback TCP
   vllmd --idle-timeout 600
         keep an engine that nobody has a lease on loaded for ten minutes
+  vllmd --simulate 2xRTX3090
+        a host with two GPUs that are not there and engines without a model, to try plans and policies
 
 exit status:
   0  stopped, and every engine is proven to be gone
   1  could not start, or an engine is not proven to be gone
   2  wrong usage
 """
+
+
+_NO_SETTINGS = ("log_level", "check")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +68,13 @@ def parser() -> argparse.ArgumentParser:
         help="where what vLLM compiles is kept (default: $CACHE_DIRECTORY or ~/.cache/vllmd)",
     )
     option(
+        "--state-dir",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where the journal is kept, by which a daemon takes over engines "
+        "(default: $STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, or /var/lib/vllmd)",
+    )
+    option(
         "--engine-python",
         type=pathlib.Path,
         metavar="PATH",
@@ -81,13 +95,34 @@ def parser() -> argparse.ArgumentParser:
         "reclaim_timeout": "how long killed processes, and then their memory, may take to be gone",
         "drain_timeout": "how long running generations may go on after SIGTERM",
         "adoption_timeout": "how long engines outlive a daemon that died",
+        "restart_window": "the time in which --restart-limit counts",
+        "stall_timeout": "how long an engine may make no token, with requests running, before it counts as hung",
+        "watchdog_interval": "how often GPU processes are looked at",
+        "orphan_grace": "how long another program's orphan must stay one before it is killed",
     }
     for name, text in seconds.items():
         option(f"--{name.replace('_', '-')}", type=float, metavar="SECONDS", help=f"{text} {default(name)}")
     option(
+        "--restart-limit",
+        type=int,
+        metavar="N",
+        help=f"how often a failing engine is started again {default('restart_limit')}",
+    )
+    option(
+        "--foreign-orphans",
+        choices=("kill", "report", "ignore"),
+        help="what to do with vLLM processes of other programs that are proven to be dead (default: kill)",
+    )
+    option(
         "--backend",
         choices=("vllm", "fake"),
         help="fake: engines are processes without a model, to try vllmd without vLLM (default: vllm)",
+    )
+    option(
+        "--simulate",
+        type=simulated_gpus,
+        metavar="GPUS",
+        help="simulate GPUs such as 2xRTX3090 or 1xH200,1xRTX4090, with fake engines (default: the host's own)",
     )
     option(
         "--containment",
@@ -95,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
         help="what holds an engine's processes together: auto takes a cgroup where one can be made (default: auto)",
     )
     option("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default: info)")
+    option("--check", action="store_true", help="check the options, and exit")
     option("--version", action="version", version=f"vllmd {__version__}")
     return result
 
@@ -104,16 +140,29 @@ def octal(text: str) -> int:
     return int(text, 8)
 
 
+def simulated_gpus(text: str) -> str:
+    """Check a list of GPUs to simulate."""
+    try:
+        products.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def settings_of(namespace: argparse.Namespace) -> Settings:
     """Make settings of what the command line says.
 
     Raises:
         pydantic.ValidationError: a value is out of its range.
     """
-    given = {name: value for name, value in vars(namespace).items() if value is not None and name != "log_level"}
+    given = {name: value for name, value in vars(namespace).items() if value is not None and name not in _NO_SETTINGS}
     runtime = given.setdefault("runtime_dir", default_runtime_dir()).absolute()
     given["runtime_dir"] = runtime
     given.setdefault("socket", runtime / "vllmd.sock")
     given.setdefault("cache_dir", default_cache_dir())
-    given["socket"], given["cache_dir"] = given["socket"].absolute(), given["cache_dir"].absolute()
+    if "simulate" in given:
+        given.setdefault("backend", "fake")
+    given.setdefault("state_dir", default_state_dir())
+    for name in ("socket", "cache_dir", "state_dir"):
+        given[name] = given[name].absolute()
     return Settings(**given)

@@ -1,97 +1,142 @@
-"""Puts everything together, serves, and takes it apart again."""
+"""The daemon's life: it takes over what its predecessor left, serves, and leaves nothing, or everything to the next."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import enum
+import functools
 import logging
-import os
-import shutil
+import subprocess
+import sys
 
 from vllmd import __version__
 from vllmd.api import server as api
 from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.config import Settings
-from vllmd.daemon.claim import check_socket, claimed, make_private
+from vllmd.daemon import build
+from vllmd.daemon.claim import claimed
 from vllmd.daemon.signals import Signals
-from vllmd.engines.containment import become_subreaper, group_name, open_containment
-from vllmd.engines.directory import longest_root
-from vllmd.engines.ground import Ground
+from vllmd.engines.containment import become_subreaper
 from vllmd.engines.predecessor import reclaim_all
-from vllmd.errors import NotPossible
-from vllmd.gpu.monitor import GpuMonitor
-from vllmd.gpu.nvml import Nvml
-from vllmd.scheduler.scheduler import Scheduler
+from vllmd.events import Kind
+from vllmd.scheduler import adoption, journal
 from vllmd.tasks import spawn
+from vllmd.worker.processes import boot_id
+
+_LINK_SECONDS = 2.0
+"""What engines that are taken over get to serve again before this daemon does; later they are STARTING meanwhile."""
+_RECLAIM_SECONDS = 5.0
+"""What the memory of engines that are ended at the start gets to be back before this daemon serves; after that their
+GPUs are in quarantine until it is."""
+_CHECK_SECONDS = 20.0
 
 _log = logging.getLogger("vllmd")
 
 
-async def run(settings: Settings) -> int:
-    """Serve until told to stop; returns the exit status.
+class End(enum.IntEnum):
+    """How a daemon's life ended: its exit status, but for the last."""
+
+    CLEAN = 0
+    UNPROVEN = 1
+    """An engine is not proven to be gone."""
+    UPGRADE = -1
+    """This process is to execute its program anew; the engines stay."""
+
+
+async def run(settings: Settings) -> End:
+    """Serve until told to stop.
 
     Raises:
         VllmdError: it can't start.
         OSError: a directory or socket can't be made.
     """
-    root = settings.runtime_dir / "e"
-    if problem := longest_root(root):
-        raise NotPossible("PATH_TOO_LONG", f"{problem}. Choose a shorter --runtime-dir.")
-    if settings.listen is not None:
-        api.check_listen(settings.listen)
-    if settings.backend == "vllm" and shutil.which(settings.engine_python) is None:
-        message = f"--engine-python {settings.engine_python} is no program that can be run."
-        raise NotPossible("NO_ENGINE_PYTHON", message, engine_python=settings.engine_python)
-    for directory in (settings.runtime_dir, root, settings.cache_dir):
-        make_private(directory)
-    settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_socket(settings.socket)
+    build.check(settings)
+    build.make_directories(settings)
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.enter_context(claimed(settings.runtime_dir / "vllmd"))
         cleanup.enter_context(claimed(settings.socket))
         signals = Signals()
         become_subreaper()
-        containment = open_containment(group_name(settings.runtime_dir), settings.containment)
-        cleanup.callback(containment.close)
-        monitor = GpuMonitor(Nvml(os.environ.get("CUDA_VISIBLE_DEVICES")))
-        cleanup.callback(monitor.close)
-        await reclaim_all(root, monitor, settings.reclaim_timeout)
-        ground = Ground(
-            root=root,
-            cache=settings.cache_dir,
-            python=settings.engine_python,
-            backend=settings.backend,
-            containment=containment,
-            monitor=monitor,
-            version=__version__,
-            load_timeout=settings.load_timeout,
-            stop_grace=settings.stop_grace,
-            reclaim_timeout=settings.reclaim_timeout,
-            adoption_timeout=settings.adoption_timeout,
-            log_limit_bytes=settings.log_limit_bytes,
-        )
-        scheduler = Scheduler(
-            ground,
-            lease_ttl=settings.lease_ttl,
-            idle_timeout=settings.idle_timeout,
-            allowed_args=settings.allowed_engine_args,
-        )
+        parts = build.build(settings, cleanup)
+        await succeed(settings, parts)
         host_service = HostService(
-            scheduler,
-            monitor,
+            parts.scheduler,
+            parts.monitor,
+            parts.watchdog,
+            parts.events,
+            parts.quarantines,
             version=__version__,
-            containment=containment.kind,
+            containment=parts.containment.kind,
             engine_python=str(settings.engine_python),
         )
-        server = api.Server(EngineService(scheduler), host_service)
+        server = api.Server(EngineService(parts.scheduler), host_service)
         await server.start(settings.socket, settings.socket_mode, settings.listen)
-        ticking = spawn("tick", scheduler.tick())
-        cleanup.callback(ticking.cancel)
-        _log.info("vllmd %s is ready on %s", __version__, settings.socket)
-        await signals.first.wait()
-        _log.info("stopping: running generations get %g s; a second signal kills at once", settings.drain_timeout)
-        await server.set_serving(False)
-        clean = await scheduler.drain(settings.drain_timeout, signals.second.is_set)
-        await server.stop(0.5)
-        _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
-        return 0 if clean else 1
+        works = {
+            "tick": parts.scheduler.tick(),
+            "journal": parts.scheduler.journal.keep(),
+            "watchdog": parts.watchdog.run(),
+        }
+        for name, work in works.items():
+            cleanup.callback(spawn(name, work).cancel)
+        parts.events.record(Kind.DAEMON, f"vllmd {__version__} is ready on {settings.socket}.")
+        while True:
+            if not await signals.next_wish():
+                return await stop(settings, parts, server, signals)
+            if await can_execute():
+                return await hand_over(parts, server)
+
+
+async def succeed(settings: Settings, parts: build.Parts) -> None:
+    """Take over the engines of an earlier daemon that live, and end what is left of others."""
+    earlier = journal.read(parts.journal, boot_id())
+    adopted = parts.scheduler.adopt(earlier) if earlier is not None else frozenset[str]()
+    patience = min(_RECLAIM_SECONDS, settings.reclaim_timeout)
+    for ended in await reclaim_all(parts.ground.root, parts.containment, parts.monitor, patience, adopted):
+        if not ended.report.verified:
+            parts.scheduler.engines.keep_off(ended.remains, ended.report)
+    await adoption.linked_up(parts.scheduler.engines, adopted, _LINK_SECONDS)
+
+
+async def stop(settings: Settings, parts: build.Parts, server: api.Server, signals: Signals) -> End:
+    """Take no new work, let generations finish, and end every engine."""
+    grace = f"running generations get {settings.drain_timeout:g} s; a second signal kills at once"
+    parts.events.record(Kind.DAEMON, f"Stopping: {grace}.")
+    await server.set_serving(False)
+    clean = await parts.scheduler.drain(settings.drain_timeout, signals.second.is_set)
+    await server.stop(0.5)
+    parts.journal.unlink(missing_ok=True)
+    _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
+    return End.CLEAN if clean else End.UNPROVEN
+
+
+async def hand_over(parts: build.Parts, server: api.Server) -> End:
+    """Leave the engines as they are to the code that this process executes next."""
+    parts.events.record(Kind.DAEMON, "Executing the new code; engines stay.")
+    await server.set_serving(False)
+    await parts.scheduler.hand_over()
+    await server.stop(0.5)
+    return End.UPGRADE
+
+
+async def can_execute() -> bool:
+    """Try the program as it is on the disk now, with the same options: once it is executed there is no way back."""
+    # Not by asyncio's own means: uvloop forks, which gRPC takes ill.
+    run_it = functools.partial(
+        subprocess.run, [*command(), "--check"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_CHECK_SECONDS
+    )
+    try:
+        done = await asyncio.to_thread(run_it, check=True, text=True)
+    except subprocess.CalledProcessError as error:
+        _log.error("not upgraded: the new program does not start: %s", error.stderr.strip())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _log.error("not upgraded: the new program does not start: %s", error)
+    else:
+        return done.returncode == 0
+    return False
+
+
+def command() -> list[str]:
+    """Say how this program was started, so that it can be again."""
+    return [sys.executable, *sys.orig_argv[1:]]

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import signal
 
+from vllmd.tasks import spawn
+
 _log = logging.getLogger(__name__)
 
 
 class Signals:
-    """SIGTERM and SIGINT: the first drains, the second hurries. SIGHUP changes nothing.
+    """SIGTERM and SIGINT: the first drains, the second hurries. SIGUSR2 upgrades. SIGHUP changes nothing.
 
     A terminal that is closed sends SIGHUP; by default that would end the daemon on the spot, and leave its engines.
     """
@@ -18,10 +20,21 @@ class Signals:
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
+        self._upgrade = asyncio.Event()
         for signum in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signum, self._received)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade.set)
         ignored = "SIGHUP is ignored: the configuration is read at the start only; SIGTERM ends the daemon"
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _log.info, ignored)
+
+    async def next_wish(self) -> bool:
+        """Wait for what is wanted next: true to execute new code, false to stop."""
+        waits = [spawn("stop?", self.first.wait()), spawn("upgrade?", self._upgrade.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        self._upgrade.clear()
+        return not self.first.is_set()
 
     def _received(self) -> None:
         (self.second if self.first.is_set() else self.first).set()

@@ -1,0 +1,137 @@
+"""Makes the daemon's parts of its settings, and checks first that they can be."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+
+from vllmd import __version__
+from vllmd.api import server as api
+from vllmd.config import Settings
+from vllmd.daemon.claim import check_socket, make_private
+from vllmd.engines.containment import Containment, group_name, open_containment
+from vllmd.engines.directory import longest_root
+from vllmd.engines.ground import Ground
+from vllmd.engines.restarts import Policy
+from vllmd.errors import NotPossible
+from vllmd.events import Events
+from vllmd.gpu import products
+from vllmd.gpu.monitor import GpuMonitor
+from vllmd.gpu.nvml import Nvml
+from vllmd.gpu.quarantine import Quarantines
+from vllmd.gpu.simulation import SimulatedGpus
+from vllmd.scheduler.scheduler import Scheduler
+from vllmd.watchdog.watchdog import Watchdog
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parts:
+    """What a daemon consists of, apart from its server."""
+
+    ground: Ground
+    events: Events
+    monitor: GpuMonitor
+    containment: Containment
+    quarantines: Quarantines
+    scheduler: Scheduler
+    watchdog: Watchdog
+    journal: pathlib.Path
+
+
+def check(settings: Settings) -> None:
+    """Check what can be before anything is made.
+
+    Raises:
+        NotPossible: the daemon can't run like this.
+    """
+    if problem := longest_root(engines_root(settings)):
+        raise NotPossible("PATH_TOO_LONG", f"{problem}. Choose a shorter --runtime-dir.")
+    if settings.listen is not None:
+        api.check_listen(settings.listen)
+    if settings.backend == "vllm" and shutil.which(settings.engine_python) is None:
+        message = f"--engine-python {settings.engine_python} is no program that can be run."
+        raise NotPossible("NO_ENGINE_PYTHON", message, engine_python=settings.engine_python)
+
+
+def engines_root(settings: Settings) -> pathlib.Path:
+    """Tell where the engines' directories are."""
+    return settings.runtime_dir / "e"
+
+
+def make_directories(settings: Settings) -> None:
+    """Make the daemon's directories, and check that its socket is in nobody's way.
+
+    Raises:
+        NotPossible: one is somebody else's, or something else is where the socket is to be.
+        OSError: one can't be made.
+    """
+    for directory in (settings.runtime_dir, engines_root(settings), settings.cache_dir, settings.state_dir):
+        make_private(directory)
+    settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_socket(settings.socket)
+
+
+def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
+    """Make all parts; *cleanup* takes them apart again."""
+    name = group_name(settings.runtime_dir)
+    containment = open_containment(name, settings.containment)
+    cleanup.callback(containment.close)
+    simulated = simulate(settings)
+    if simulated is not None:
+        cleanup.callback(simulated.remove)
+    monitor = GpuMonitor(simulated or Nvml(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    cleanup.callback(monitor.close)
+    events = Events()
+    ground = Ground(
+        root=engines_root(settings),
+        cache=settings.cache_dir,
+        python=settings.engine_python,
+        backend=settings.backend,
+        containment=containment,
+        monitor=monitor,
+        version=__version__,
+        load_timeout=settings.load_timeout,
+        stop_grace=settings.stop_grace,
+        reclaim_timeout=settings.reclaim_timeout,
+        adoption_timeout=settings.adoption_timeout,
+        log_limit_bytes=settings.log_limit_bytes,
+        stall_timeout=settings.stall_timeout,
+        restarts=Policy(settings.restart_limit, settings.restart_window),
+        simulation=simulated.directory if simulated is not None else None,
+        events=events,
+    )
+    quarantines = Quarantines(events)
+    journal = settings.state_dir / f"{name}.json"
+    scheduler = Scheduler(
+        ground,
+        quarantines,
+        lease_ttl=settings.lease_ttl,
+        idle_timeout=settings.idle_timeout,
+        allowed_args=settings.allowed_engine_args,
+        journal=journal,
+    )
+    watchdog = Watchdog(
+        monitor=monitor,
+        events=events,
+        quarantines=quarantines,
+        root=ground.root,
+        containment=containment,
+        policy=settings.foreign_orphans,
+        grace=settings.orphan_grace,
+        interval=settings.watchdog_interval,
+        living=scheduler.living,
+        busy=scheduler.busy_gpus,
+        timeout=settings.reclaim_timeout,
+    )
+    cleanup.callback(watchdog.close)
+    return Parts(ground, events, monitor, containment, quarantines, scheduler, watchdog, journal)
+
+
+def simulate(settings: Settings) -> SimulatedGpus | None:
+    """Make the GPUs that are to be simulated, if any are; those of a daemon that died keep what was held on them."""
+    if settings.simulate is None:
+        return None
+    return SimulatedGpus(products.parse(settings.simulate), settings.runtime_dir / "sim")
