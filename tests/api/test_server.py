@@ -14,9 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.fakes.host import Host
-from tests.fakes.served import connected, serving
+from tests.fakes.served import connected, host_service_of, serving, watchdog_of
 from vllmd.api.engine_service import EngineService
-from vllmd.api.host_service import HostService
 from vllmd.api.server import SERVICES, Server, check_listen
 from vllmd.errors import NotPossible
 from vllmd.v1 import host_service_pb2
@@ -27,12 +26,13 @@ from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 async def server() -> AsyncIterator[tuple[Server, Path]]:
     """A server that has not begun to serve, and a path for its socket."""
     async with Host() as host:
-        service = HostService(host.scheduler, host.monitor, version="0", containment="session", engine_python="")
+        watchdog = watchdog_of(host)
         directory = host.directory / "run"
         directory.mkdir()
-        made = Server(EngineService(host.scheduler), service)
+        made = Server(EngineService(host.scheduler), host_service_of(host, watchdog))
         yield made, directory / "s"
         await made.stop(0)
+        watchdog.close()
         assert list(directory.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.host_samples import gpu_processes, orphan, suspect
 from tests.fakes.samples import failed, ready
 
 
@@ -28,11 +29,20 @@ def test_names_of_engines(daemon: FakeDaemon, run: Run) -> None:
     assert complete(run, "vllmd-cli engines engines/m") == ["engines/mistral-7b-77aa"]
 
 
+def test_processes_that_would_be_killed(daemon: FakeDaemon, run: Run) -> None:
+    """Those of which a reclaim would do something."""
+    daemon.gpu_processes = gpu_processes(orphan(), suspect())
+
+    assert complete(run, "vllmd-cli reclaim --pid ") == ["3412991"]
+    assert complete(run, "vllmd-cli reclaim --pid 9") == []
+
+
 def test_without_a_daemon_nothing(daemon: FakeDaemon, run: Run) -> None:
     """Without a daemon nothing is offered and nothing is said."""
     daemon.close()
 
     assert complete(run, "vllmd-cli stop ") == []
+    assert complete(run, "vllmd-cli reclaim --pid ") == []
 
 
 @pytest.mark.parametrize("line", ["vllmd-cli st", "vllmd-cli "])

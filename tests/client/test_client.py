@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal
+from tests.fakes.host_samples import events, gpu_processes, orphan, reclaim
 from tests.fakes.samples import loaded, ready, status, stopped, weights
 from vllmd.client import Client, VllmdError
 from vllmd.v1 import host_service_pb2
@@ -90,3 +91,30 @@ def test_logs_ask_for_as_many_lines_as_wished(daemon: FakeDaemon, client: Client
     assert list(client.logs("e"))
 
     assert [request.HasField("lines") for request in daemon.requests] == [True, False]
+
+
+def test_gpu_processes(daemon: FakeDaemon, client: Client) -> None:
+    """The list comes as the daemon sent it."""
+    daemon.gpu_processes = gpu_processes(orphan())
+
+    assert client.gpu_processes() == daemon.gpu_processes
+
+
+def test_a_reclaim_is_confirmed_on_purpose(daemon: FakeDaemon, client: Client) -> None:
+    """Without a word it is a dry run of all."""
+    daemon.reclaim = reclaim()
+    client.reclaim()
+    client.reclaim(confirmed=True, pid=5)
+
+    assert daemon.requests == [
+        host_service_pb2.ReclaimRequest(),
+        host_service_pb2.ReclaimRequest(confirmed=True, pid=5),
+    ]
+
+
+def test_events(daemon: FakeDaemon, client: Client) -> None:
+    """They come as the daemon sent them."""
+    daemon.events = [events()]
+
+    assert list(client.events(last=2)) == [events()]
+    assert daemon.requests == [host_service_pb2.WatchEventsRequest(last=2)]

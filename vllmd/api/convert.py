@@ -85,8 +85,12 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         tokens_per_second=entry.tokens_per_second(),
         create_time=timestamp(supervisor.created),
         transitions=[_transition(item) for item in supervisor.life.story],
+        restart_count=len(supervisor.restarted),
+        adopted=supervisor.adopted,
     )
-    if supervisor.state in (State.PENDING, State.STARTING):
+    if supervisor.next_start is not None:
+        result.next_start_time.CopyFrom(timestamp(supervisor.next_start))
+    if supervisor.state in (State.PENDING, State.STARTING, State.BACKOFF):
         result.progress.CopyFrom(progress(supervisor.progress, now - supervisor.created))
     if supervisor.ready is not None:
         result.ready_time.CopyFrom(timestamp(supervisor.ready))
@@ -103,7 +107,7 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         if brief:
             del result.failure.log_lines[:]
     if supervisor.report is not None:
-        result.reclaim.CopyFrom(_reclaim(supervisor.report))
+        result.reclaim.CopyFrom(reclaim_report(supervisor.report))
     return result
 
 
@@ -159,8 +163,9 @@ def _failure(value: Failure) -> engine_pb2.Failure:
     )
 
 
-def _reclaim(value: reclaim.Report) -> engine_pb2.ReclaimReport:
-    return engine_pb2.ReclaimReport(
+def reclaim_report(value: reclaim.Report) -> engine_pb2.ReclaimReport:
+    """Convert the report of a reclaim."""
+    result = engine_pb2.ReclaimReport(
         verified=value.verified,
         summary=value.summary,
         pids=value.pids,
@@ -170,6 +175,9 @@ def _reclaim(value: reclaim.Report) -> engine_pb2.ReclaimReport:
         exit_duration=duration(value.exit_seconds),
         memory_duration=duration(value.memory_seconds),
     )
+    if value.shutdown_seconds is not None:
+        result.shutdown_duration.CopyFrom(duration(value.shutdown_seconds))
+    return result
 
 
 def _gpu_reclaims(values: Iterable[reclaim.GpuReclaim]) -> list[engine_pb2.GpuReclaim]:

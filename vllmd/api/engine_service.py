@@ -37,7 +37,7 @@ class EngineService(EngineServiceServicer):
         """Report progress, then the lease; with `hold`, keep that until the client goes."""
         wish = parse.wish(request)
         ttl = parse.ttl(request.lease_ttl, request.HasField("lease_ttl"))
-        await self._scheduler.look_for(wish)
+        await self._scheduler.admission.look_for(wish)
         with self._scheduler.loading(wish) as entry:
             reused = entry.supervisor.ready is not None
             sent = None

@@ -11,15 +11,18 @@ from typing import Any
 import grpc
 import psutil
 
-from vllmd.api import convert, parse
+from vllmd.api import convert, convert_host, parse
 from vllmd.api.status import raising, streaming
 from vllmd.engines import logs
 from vllmd.engines.state import State
 from vllmd.errors import InvalidRequest
+from vllmd.events import KEPT, Events
 from vllmd.gpu.monitor import GpuMonitor
+from vllmd.gpu.quarantine import Quarantines
 from vllmd.scheduler.scheduler import Scheduler
 from vllmd.v1 import host_service_pb2 as pb
 from vllmd.v1.host_service_pb2_grpc import HostServiceServicer
+from vllmd.watchdog.watchdog import Watchdog
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,16 +30,29 @@ _DEFAULT_LINES = 100
 _MOST_LINES = 10_000
 _FOLLOW_SECONDS = 0.25
 _LINES_A_MESSAGE = 500
+_EVENTS_A_MESSAGE = 200
 
 
 class HostService(HostServiceServicer):
     """Serves operators."""
 
     def __init__(
-        self, scheduler: Scheduler, monitor: GpuMonitor, *, version: str, containment: str, engine_python: str
+        self,
+        scheduler: Scheduler,
+        monitor: GpuMonitor,
+        watchdog: Watchdog,
+        events: Events,
+        quarantines: Quarantines,
+        *,
+        version: str,
+        containment: str,
+        engine_python: str,
     ) -> None:
         self._scheduler = scheduler
         self._monitor = monitor
+        self._watchdog = watchdog
+        self._events = events
+        self._quarantines = quarantines
         self._version = version
         self._containment = containment
         self._engine_python = engine_python
@@ -64,7 +80,7 @@ class HostService(HostServiceServicer):
                 memory_available_bytes=memory.available,
                 engine_python=self._engine_python,
             ),
-            gpus=[convert.gpu(gpu, owners) for gpu in inventory.gpus],
+            gpus=[convert_host.gpu(gpu, owners, self._quarantines.get(gpu.uuid)) for gpu in inventory.gpus],
             engines=[
                 convert.engine(entry, counts.count(entry.supervisor.id), now, brief=True)
                 for entry in self._scheduler.engines.entries()
@@ -102,3 +118,52 @@ class HostService(HostServiceServicer):
             new = reader.lines()
             if new:
                 yield pb.TailLogsResponse(lines=new)
+
+    @raising
+    async def ListGpuProcesses(
+        self, request: pb.ListGpuProcessesRequest, context: Context
+    ) -> pb.ListGpuProcessesResponse:
+        """Look at who holds GPU memory."""
+        listed = await self._watchdog.processes()
+        return pb.ListGpuProcessesResponse(
+            processes=[convert_host.process(one) for one in listed],
+            foreign_orphan_policy=self._watchdog.policy,
+            grace=convert.duration(self._watchdog.grace),
+        )
+
+    @raising
+    async def Reclaim(self, request: pb.ReclaimRequest, context: Context) -> pb.ReclaimResponse:
+        """Show what a reclaim would kill, or do it."""
+        if request.pid < 0:
+            raise InvalidRequest("INVALID_FIELD", "pid is that of a process, or 0 for all.", field="pid")
+        pid = request.pid or None
+        listed, reports = (
+            await self._watchdog.reclaim(pid) if request.confirmed else (await self._watchdog.doomed(pid), [])
+        )
+        return pb.ReclaimResponse(
+            processes=[convert_host.process(one) for one in listed],
+            reports=[convert.reclaim_report(report) for report in reports],
+        )
+
+    @streaming
+    async def WatchEvents(
+        self, request: pb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchEventsResponse]:
+        """Send the last events, then new ones until the daemon stops, those of its stop included."""
+        if not 0 <= request.last <= KEPT:
+            raise InvalidRequest("INVALID_FIELD", f"last is 0 to {KEPT}.", field="last")
+        sent = max(0, self._events.last - request.last)
+        # How many are missed is counted from here: what was over before anybody asked was not missed.
+        _, forgotten = self._events.after(sent)
+        sent += forgotten
+        while True:
+            leaving = self._scheduler.draining and not self._scheduler.living()
+            events, missed = self._events.after(sent)
+            for start in range(0, len(events), _EVENTS_A_MESSAGE):
+                batch = [convert_host.event(one) for one in events[start : start + _EVENTS_A_MESSAGE]]
+                yield pb.WatchEventsResponse(events=batch, missed_count=missed if start == 0 else 0)
+            sent = events[-1].sequence if events else sent
+            if not request.follow or leaving or self._scheduler.upgrading:
+                return
+            if self._events.last == sent:
+                await self._events.changed.wait(_FOLLOW_SECONDS)

@@ -49,6 +49,18 @@ def engine_names(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def doomed_pids(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the processes that a reclaim would kill; without a daemon, none."""
+    try:
+        root = context.find_root()
+        root.obj = Session(root.params.get("address"))
+        with connect(context) as client:
+            listed = client.gpu_processes(timeout=_PATIENCE_SECONDS).processes
+            return [str(one.pid) for one in listed if one.doomed and str(one.pid).startswith(incomplete)]
+    except Exception:  # noqa: BLE001 - as for the names of engines
+        return []
+
+
 def _engines(context: typer.Context) -> list[str]:
     # The shell shows whatever a completer prints or raises in the middle of the line that is being typed.
     try:

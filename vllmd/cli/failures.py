@@ -34,6 +34,9 @@ _NEXT = {
     "ENGINE_NOT_FOUND": "vllmd-cli engines",
     "LEASE_NOT_FOUND": "vllmd-cli load MODEL   (a lease ends when it is not used for its time)",
     "GPU_MEMORY_EXHAUSTED": "vllmd-cli status   (shows who holds the memory)",
+    "GPU_QUARANTINED": "vllmd-cli verify   (shows what is stuck there)",
+    "PROCESS_NOT_FOUND": "vllmd-cli ps",
+    "NOT_AN_ORPHAN": "vllmd-cli ps",
     "MODEL_TOO_LARGE": "vllmd-cli status   (shows the memory of each GPU)",
 }
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vllmd.v1.engine_pb2 import Engine, EngineArg, LoadProgress
+    from vllmd.v1.event_pb2 import Event
+    from vllmd.v1.gpu_pb2 import ProcessVerdict
 
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _STEPS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -74,6 +76,20 @@ def source(value: EngineArg.Source.ValueType) -> str:
     from vllmd.v1.engine_pb2 import EngineArg
 
     return _name(EngineArg.Source, value, "SOURCE_").lower()
+
+
+def verdict(value: ProcessVerdict.Verdict.ValueType) -> str:
+    """`FOREIGN ORPHAN`."""
+    from vllmd.v1.gpu_pb2 import ProcessVerdict
+
+    return _name(ProcessVerdict.Verdict, value, "VERDICT_").replace("_", " ")
+
+
+def kind(value: Event.Kind.ValueType) -> str:
+    """`QUARANTINE END`."""
+    from vllmd.v1.event_pb2 import Event
+
+    return _name(Event.Kind, value, "KIND_").replace("_", " ")
 
 
 def _name(enum: object, value: int, prefix: str) -> str:

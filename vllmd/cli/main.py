@@ -9,14 +9,18 @@ import typer
 
 from vllmd.cli.completion import completion
 from vllmd.cli.engines import engines
+from vllmd.cli.events import events
 from vllmd.cli.failures import Commands
 from vllmd.cli.generate import generate
 from vllmd.cli.load import load
 from vllmd.cli.logs import logs
+from vllmd.cli.ps import ps
+from vllmd.cli.reclaim_orphans import reclaim
 from vllmd.cli.release import release
 from vllmd.cli.session import Session
 from vllmd.cli.status import status
 from vllmd.cli.stop import stop
+from vllmd.cli.verify import verify
 from vllmd.cli.version import print_own_version, version
 
 app = typer.Typer(
@@ -30,7 +34,9 @@ app = typer.Typer(
     "130 ended by Ctrl-C.",
 )
 
-for command in (status, load, generate, release, stop, engines, logs, version, completion):
+for command in (
+    status, load, generate, release, stop, engines, logs, ps, reclaim, verify, events, version, completion,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.engine_table import print_overview
+from vllmd.cli.process_table import print_quarantine
 from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def _print_gpus(console: Console, gpus: Sequence[Gpu]) -> None:
         cells = [used, human.gib(gpu.total_bytes), utilization, _holders(gpu)]
         table.add_row(str(gpu.index), gpu.product, *bar, *cells)
     console.print(table)
+    for gpu in gpus:
+        if gpu.HasField("quarantine"):
+            print_quarantine(console, gpu)
 
 
 def _bar(gpu: Gpu) -> RenderableType:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from google.protobuf.message import Message
     from rich.console import Console
@@ -34,13 +34,25 @@ def stderr() -> Console:
 
 def json_line(message: Message, *, without: Collection[str] = ()) -> None:
     """Print a message as one line of JSON, less the fields *without*."""
-    fields = {name: value for name, value in _fields(message).items() if name not in without}
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
+    kept = {name: value for name, value in fields(message).items() if name not in without}
+    print(json.dumps(kept, ensure_ascii=False), flush=True)
 
 
 def json_document(message: Message) -> None:
     """Print a message as indented JSON."""
-    print(json.dumps(_fields(message), indent=2, ensure_ascii=False))
+    json_object(fields(message))
+
+
+def json_object(values: Mapping[str, Any]) -> None:
+    """Print what is no message of its own as indented JSON."""
+    print(json.dumps(values, indent=2, ensure_ascii=False))
+
+
+def fields(message: Message) -> dict[str, Any]:
+    """Name the fields as the proto does, and give zeros and empty lists too: `.gpus[]` of no GPUs is no error."""
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def write(text: str) -> None:
@@ -76,13 +88,6 @@ def mute_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
         pass  # a stdout that is no file descriptor has no reader that could go away
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    """Name the fields as the proto does, and give zeros and empty lists too: `.gpus[]` of no GPUs is no error."""
-    from google.protobuf.json_format import MessageToDict
-
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:

@@ -139,6 +139,26 @@ class Client:
         request = host_service_pb2.StopEngineRequest(name=requests.engine_name(engine), force=force)
         return self._connection.unary(self._host.StopEngine, request, timeout).engine
 
+    def gpu_processes(self, *, timeout: float | None = None) -> host_service_pb2.ListGpuProcessesResponse:
+        """List the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
+        request = host_service_pb2.ListGpuProcessesRequest()
+        return self._connection.unary(self._host.ListGpuProcesses, request, timeout)
+
+    def reclaim(
+        self, *, confirmed: bool = False, pid: int | None = None, timeout: float | None = None
+    ) -> host_service_pb2.ReclaimResponse:
+        """Show what a reclaim would kill, or with *confirmed* kill it and return what that gave back.
+
+        With *pid* only the tree that this process is in, else all that nobody answers for.
+        """
+        request = host_service_pb2.ReclaimRequest(confirmed=confirmed, pid=pid or 0)
+        return self._connection.unary(self._host.Reclaim, request, timeout)
+
+    def events(self, *, last: int = 0, follow: bool = False) -> Stream[host_service_pb2.WatchEventsResponse]:
+        """Read the last events of the daemon, and with *follow* go on until it stops."""
+        request = host_service_pb2.WatchEventsRequest(last=last, follow=follow)
+        return self._connection.stream(self._host.WatchEvents, request)
+
     def logs(
         self, engine: str, *, lines: int | None = None, follow: bool = False
     ) -> Stream[host_service_pb2.TailLogsResponse]:

@@ -33,12 +33,23 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+RESTART_SECONDS = 10.0
+"""What a daemon that has answered before gets to come back: its restart or upgrade takes about one, or some on a host
+that is busy."""
+
+_TRIES = 3
+
+
 class Connection:
-    """One channel; a call on it that finds no daemon waits for one, for at most *connect_timeout* seconds."""
+    """One channel.
+
+    A call on it that finds no daemon waits for one, for at most *connect_timeout* seconds, or for `RESTART_SECONDS`
+    once a daemon has answered: it is being restarted then, which nobody should notice.
+    """
 
     def __init__(self, target: str, connect_timeout: float = 0.0) -> None:
         self.target = target
-        self._connect_timeout = connect_timeout
+        self._patience = connect_timeout
         self.channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
 
     def unary(
@@ -48,14 +59,19 @@ class Connection:
         timeout: float | None = None,
     ) -> Response:
         """Call and wait for the answer."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._answered(method(request, timeout=timeout))
+            except grpc.RpcError as error:
+                self.wait_or_raise(error)
         try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            self.wait_or_raise(error)
-        try:
-            return method(request, timeout=timeout)
+            return self._answered(method(request, timeout=timeout))
         except grpc.RpcError as error:
             raise from_call(error, self.target) from None
+
+    def _answered(self, response: Response) -> Response:
+        self._patience = max(self._patience, RESTART_SECONDS)
+        return response
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Stream[Response]:
         """Call and return the stream of answers."""
@@ -75,8 +91,8 @@ class Connection:
     def wait_or_raise(self, error: grpc.RpcError) -> None:
         """Return when the call may be made again; raise what *error* means if it may not."""
         failure = from_call(error, self.target)
-        if isinstance(failure, DaemonUnreachable) and not failure.request_sent and self._connect_timeout > 0:
-            self.wait_until_ready(self._connect_timeout)
+        if isinstance(failure, DaemonUnreachable) and not failure.request_sent and self._patience > 0:
+            self.wait_until_ready(self._patience)
             return
         raise failure from None
 

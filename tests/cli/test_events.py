@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import signal
+
+from tests.cli.conftest import Run, Spawn
+from tests.fakes.fake_daemon import FakeDaemon, Hang
+from tests.fakes.host_samples import events
+from vllmd.v1.host_service_pb2 import WatchEventsRequest
+
+
+def test_what_happened_and_why(daemon: FakeDaemon, run: Run) -> None:
+    """A line for each event, and one for each reason."""
+    daemon.events = [events()]
+
+    lines = run("events", "-n", "5").stdout.splitlines()
+
+    assert daemon.requests == [WatchEventsRequest(last=5)]
+    assert [line[21:] for line in lines] == [
+        "VERDICT         VLLM::Worker_TP (pid 3412991) is FOREIGN_ORPHAN, and was SUSPECT.",
+        "                because its parent (pid 77, vllm) was seen alive and then dead",
+        "QUARANTINE END  GPU 1 is used again.",
+    ]
+
+
+def test_what_was_missed_is_said(daemon: FakeDaemon, run: Run) -> None:
+    """Not among the events, which a program may read."""
+    daemon.events = [events(missed=3)]
+
+    result = run("events")
+
+    assert "3 events missed" in result.stderr
+    assert "missed" not in result.stdout
+
+
+def test_json_is_an_event_a_line(daemon: FakeDaemon, run: Run) -> None:
+    """By the names of the proto."""
+    daemon.events = [events()]
+
+    found = [json.loads(line) for line in run("events", "-o", "json").stdout.splitlines()]
+
+    assert [one["kind"] for one in found] == ["KIND_VERDICT", "KIND_QUARANTINE_END"]
+
+
+def test_following_ends_with_ctrl_c(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """Events are there as soon as they come, and SIGINT ends the stream."""
+    daemon.events = [events(), Hang()]
+    process = spawn("events", "-f")
+    assert process.stdout is not None
+    assert "VERDICT" in process.stdout.readline()
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(20) == 130
+    assert daemon.cancelled.wait(5)
+    assert daemon.requests == [WatchEventsRequest(last=20, follow=True)]

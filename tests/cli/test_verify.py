@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.host_samples import gpu_processes, lost, orphan, owned, suspect
+from tests.fakes.samples import GIB, ago, status
+from vllmd.v1.gpu_pb2 import ProcessVerdict
+from vllmd.v1.host_service_pb2 import GetStatusResponse, Host
+
+
+def test_a_clean_host(daemon: FakeDaemon, run: Run) -> None:
+    """Engines that serve and programs that are well are in order."""
+    daemon.status = status()
+    daemon.gpu_processes = gpu_processes(owned(), suspect())
+
+    result = run("verify")
+    lines = [line.split() for line in result.stdout.splitlines()]
+
+    assert result.exit_code == 0
+    assert ["0", "NVIDIA", "H200", "63.0", "GiB", "140.0", "GiB", "1.0", "GiB"] in lines
+    assert "Clean: nothing is left that nobody answers for." in result.stdout
+
+
+@pytest.mark.parametrize("left", [orphan(), lost()])
+def test_what_is_left_is_not_clean(daemon: FakeDaemon, run: Run, left: ProcessVerdict) -> None:
+    """Orphans and what is stuck; if a reclaim would help, it says how much and how."""
+    daemon.status = status()
+    daemon.gpu_processes = gpu_processes(owned(), left)
+
+    result = run("verify")
+
+    assert result.exit_code == 1
+    assert "Not clean: 1 process left." in result.stdout
+    assert ("A reclaim would give back 40.0 GiB:\n  vllmd-cli reclaim --yes" in result.stdout) is left.doomed
+
+
+def test_a_quarantine_is_not_clean(daemon: FakeDaemon, run: Run) -> None:
+    """An operator should look at it; the status says so as well."""
+    daemon.status = status()
+    daemon.status.gpus[1].quarantine.reason = "SIGKILL did not end 1 of its processes (4711)"
+    daemon.status.gpus[1].quarantine.start_time.CopyFrom(ago(90))
+
+    result = run("verify")
+
+    assert result.exit_code == 1
+    assert "GPU 1 is in quarantine for 1m30s: SIGKILL did not end 1 of its processes (4711)" in result.stdout
+    assert "Not clean: 1 GPU in quarantine." in result.stdout
+    assert "GPU 1 is in quarantine for 1m30s" in run("status").stdout
+
+
+def test_what_the_driver_does_not_say_is_unknown(daemon: FakeDaemon, run: Run) -> None:
+    """Inside a container nobody knows how much is held by nobody."""
+    daemon.status = status()
+    for process in daemon.status.gpus[0].processes:
+        process.ClearField("used_bytes")
+
+    lines = [line.split() for line in run("verify").stdout.splitlines()]
+
+    assert ["0", "NVIDIA", "H200", "63.0", "GiB", "140.0", "GiB", "?"] in lines
+
+
+def test_a_host_without_gpus(daemon: FakeDaemon, run: Run) -> None:
+    """It is clean, and says why there is nothing to see."""
+    daemon.status = GetStatusResponse(host=Host(gpu_error="NVML library not found"))
+
+    result = run("verify")
+
+    assert result.exit_code == 0
+    assert "No GPUs: NVML library not found." in result.stdout
+
+
+def test_json(daemon: FakeDaemon, run: Run) -> None:
+    """Programs get the verdict, and what it is based on by the proto's names."""
+    daemon.status = status()
+    daemon.gpu_processes = gpu_processes(orphan())
+
+    result = run("verify", "-o", "json")
+    answer = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert (answer["clean"], answer["reclaimable_bytes"]) == (False, 40 * GIB)
+    assert answer["gpus"][0]["product"] == "NVIDIA H200"
+    assert answer["processes"][0]["pid"] == 3412991
