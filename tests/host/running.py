@@ -34,7 +34,18 @@ class RunningDaemon:
         self.log = home / "daemon.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "vllmd", "--runtime-dir", home, "--cache-dir", home / "cache", *options],
+                [
+                    sys.executable,
+                    "-m",
+                    "vllmd",
+                    "--runtime-dir",
+                    home,
+                    "--cache-dir",
+                    home / "cache",
+                    "--state-dir",
+                    home / "state",
+                    *options,
+                ],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **(environment or {})},
@@ -70,6 +81,19 @@ class RunningDaemon:
     def status(self) -> host_service_pb2.GetStatusResponse:
         """Look at everything."""
         return self.host.GetStatus(host_service_pb2.GetStatusRequest())
+
+    def upgrade(self) -> None:
+        """Have the daemon execute its program anew, and wait until it serves."""
+        before = self.status().host.start_time
+        self.process.send_signal(signal.SIGUSR2)
+
+        def anew() -> bool:
+            try:
+                return self.status().host.start_time != before
+            except grpc.RpcError:
+                return False
+
+        until(anew, "the new program")
 
     def kill(self) -> None:
         """`kill -9` the daemon."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ ADOPTION_SECONDS = 1.0
 @pytest.fixture(params=["cgroup", "session"])
 def host(request: pytest.FixtureRequest) -> Iterator[tuple[Home, RunningDaemon]]:
     """A daemon with fake engines, contained in either way."""
-    with home("--backend", "fake", "--adoption-timeout", str(ADOPTION_SECONDS)) as place:
+    with home("--backend", "fake", "--restart-limit", "0", "--adoption-timeout", str(ADOPTION_SECONDS)) as place:
         daemon = place.start("--containment", request.param)
 
         assert daemon.status().host.containment == request.param
@@ -113,19 +115,59 @@ def test_a_tree_ends_itself_once_its_daemon_is_dead(host: tuple[Home, RunningDae
 
 
 @pytest.mark.parametrize("phase", ["loading", "idle", "generating"])
-def test_the_next_daemon_reclaims_what_a_dead_one_left(phase: str) -> None:
-    """A daemon calls itself ready only after nothing of its predecessor's engines is left."""
-    with home("--backend", "fake", "--adoption-timeout", "600") as place:
+@pytest.mark.parametrize("containment", ["cgroup", "session"])
+def test_the_next_daemon_takes_over_what_a_dead_one_left(phase: str, containment: str) -> None:
+    """The same processes go on, and what ran for a client of the dead one does not."""
+    with home("--backend", "fake", "--containment", containment, "--adoption-timeout", "600") as place:
         first = place.start()
         name = busy_engine(first, phase)
+        before = first.engine(name)
         first.kill()
-        survivors = place.engine_processes()
+        second = place.start()
+        engine = second.engine(name)
 
+        assert engine.adopted
+        assert engine.pid == before.pid
+        assert engine.model == before.model
+        if phase == "loading":
+            assert engine.state == engine_pb2.Engine.STATE_STARTING
+        else:
+            assert engine.state == engine_pb2.Engine.STATE_READY
+            assert engine.running_count == 0
+            assert engine.lease_count == before.lease_count
+            *_, last = second.generate(name, 5)
+            assert last.usage.completion_tokens == 5
+        assert second.stop() == 0
+        assert place.leftovers(name) == []
+
+
+def test_what_died_with_its_daemon_is_cleared_up_by_the_next() -> None:
+    """Before it calls itself ready: there is nothing to take over."""
+    with home("--backend", "fake", "--adoption-timeout", "600") as place:
+        first = place.start()
+        name = first.load(fake_workers=2, fake_leave_core=True).engine.name
+        worker = identity_of(first.engine(name).pid)
+        first.kill()
+        kill(worker)
+        survivors = place.engine_processes()
         second = place.start()
 
         assert survivors
         assert place.leftovers(name) == []
-        assert second.stop() == 0
+        assert list(second.status().engines) == []
+
+
+def test_a_worker_that_hangs_is_not_taken_over_for_long() -> None:
+    """It does not say hello, and is killed with all of its own."""
+    with home("--backend", "fake", "--adoption-timeout", "600", "--restart-limit", "0") as place:
+        first = place.start()
+        name = first.load(fake_workers=2).engine.name
+        os.kill(first.engine(name).pid, signal.SIGSTOP)
+        first.kill()
+        second = place.start()
+        until(lambda: second.engine(name).state == FAILED, "the end of what hangs")
+
+        assert place.leftovers(name) == []
 
 
 def busy_engine(daemon: RunningDaemon, phase: str) -> str:
