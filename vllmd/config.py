@@ -57,6 +57,8 @@ class Settings(pydantic.BaseModel):
     """Seconds that running generations may go on after SIGTERM."""
     adoption_timeout: float = pydantic.Field(default=120.0, gt=0)
     """Seconds that engines outlive a daemon that died."""
+    engine_memory_max: pydantic.ByteSize | None = None
+    """Main memory that an engine may use, with all its processes; `None` for as much as there is."""
     restart_limit: int = pydantic.Field(default=3, ge=0)
     """How often an engine that fails is started again within the window, before it is given up."""
     restart_window: float = pydantic.Field(default=600.0, gt=0)

@@ -158,7 +158,7 @@ def main() -> None:
     python, model = arguments.engine_python, arguments.model
     levels, tokens = arguments.streams, arguments.tokens
     bare = {} if arguments.no_baseline else baseline(python, model, arguments.max_model_len, tokens, levels)
-    with home("--engine-python", python) as place:
+    with home("--engine-python", python, "--restart-limit", "0") as place:
         daemon = place.start()
         try:
             before = used_mib()

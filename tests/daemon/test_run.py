@@ -14,7 +14,7 @@ import pytest
 from tests.host.running import home, until, vllmd
 from vllmd.client import Client
 from vllmd.daemon import run
-from vllmd.v1 import engine_pb2
+from vllmd.v1 import engine_pb2, event_pb2, host_service_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1 import host_service_pb2 as host_pb
 
@@ -212,3 +212,17 @@ async def test_a_program_that_does_not_start_is_not_executed(
     assert "it is broken" in caplog.text
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "vllmd", "--backend", "fake"])
     assert await run.can_execute()
+
+
+def test_an_engine_that_leaks_is_told() -> None:
+    """On a simulated host: by an event with the engine, the GPU and how much it is; the engine goes on."""
+    with home("--simulate", "1xH100") as place:
+        daemon = place.start()
+        loaded = daemon.load(gpu_memory_utilization=0.2, fake_vram_growth_bytes=200 << 20)
+        request = host_service_pb2.WatchEventsRequest(last=100, follow=True)
+        events = (event for update in daemon.host.WatchEvents(request, timeout=60) for event in update.events)
+        leak = next(event for event in events if event.kind == event_pb2.Event.KIND_LEAK)
+
+        assert leak.engine == loaded.engine.name
+        assert "more of GPU GPU-SIM-0000" in leak.message
+        assert daemon.engine(loaded.engine.name).state == engine_pb2.Engine.STATE_READY

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.processes import Family
 from vllmd.engines.containment import Containment, group_name, open_containment, own_cgroup
+from vllmd.errors import NotPossible
 from vllmd.worker.cgroup import remove as remove_cgroup
 
 HYBRID = """\
@@ -20,7 +21,7 @@ HYBRID = """\
 
 ORPHAN = """
 import os, sys
-from vllmd.engines.containment import group_name, become_subreaper
+from vllmd.engines.containment import become_subreaper
 if sys.argv[1] == "reaper": become_subreaper()
 told, tell = os.pipe()
 if os.fork() == 0:
@@ -153,3 +154,20 @@ def test_the_group_of_a_directory_keeps_its_name() -> None:
     """The next daemon finds the cgroups of this one; another directory has others."""
     assert group_name(pathlib.Path("/run/vllmd")) == "vllmd-96691bec"
     assert group_name(pathlib.Path("/run/vllmd2")) != group_name(pathlib.Path("/run/vllmd"))
+
+
+def test_an_engines_main_memory_is_limited(tmp_path: pathlib.Path) -> None:
+    """The files are the kernel's where it has the controller; here they show what is asked of it."""
+    cgroup = Containment(tmp_path, memory_max=64 << 30).make("e-1")
+    assert cgroup is not None
+
+    assert (cgroup / "memory.max").read_text() == str(64 << 30)
+    assert (cgroup / "memory.oom.group").read_text() == "1"
+
+
+def test_a_limit_that_can_not_be_kept_is_refused() -> None:
+    """Rather than promised: without cgroups there is nothing that would hold an engine to it."""
+    with pytest.raises(NotPossible) as refused:
+        open_containment("vllmd-test-limit", "session", memory_max=1 << 30)
+
+    assert refused.value.reason == "NO_MEMORY_CONTROLLER"

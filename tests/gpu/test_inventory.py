@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.fakes.fake_gpus import gpu
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, fuller
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,11 @@ def test_what_some_processes_hold(processes: tuple[tuple[int, int | None], ...],
     one = dataclasses.replace(gpu(), processes=tuple(GpuProcess(*process) for process in processes))
 
     assert one.held_by({1, 2}, otherwise=7) == held
+
+
+def test_the_fuller_of_two_looks_counts() -> None:
+    """GPU by GPU; one that was not there before is as it is."""
+    earlier = (gpu(0, used=30), gpu(1, used=10))
+    now = (gpu(0, used=20), gpu(1, used=15), gpu(2, used=5))
+
+    assert [look.used_bytes for look in fuller(earlier, now)] == [30, 15, 5]

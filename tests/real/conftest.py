@@ -44,7 +44,7 @@ def model(engine_python: str, tmp_path_factory: pytest.TempPathFactory) -> pathl
 @pytest.fixture(scope="session")
 def place(engine_python: str) -> Iterator[Home]:
     """A runtime directory whose daemon starts real engines."""
-    with home("--engine-python", engine_python) as result:
+    with home("--engine-python", engine_python, "--restart-limit", "0") as result:
         yield result
 
 

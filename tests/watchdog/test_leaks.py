@@ -61,3 +61,22 @@ def test_a_floor_that_was_too_high_mends_itself() -> None:
 
     assert leaks.observe([used(3 * GIB)], (), 2.0) == []
     assert leaks.observe([used(3 * GIB)], (), 12.0) == [News("GPU-0", 3 * GIB, ended=False)]
+
+
+def test_an_engine_that_grows_is_told_after_a_while() -> None:
+    """With how much; one that was never weighed is not, and one that has gone is forgotten."""
+    leaks = Leaks()
+    due = {"a": {"GPU-0": 10 * GIB}}
+
+    def hold(size: int, now: float) -> list[News]:
+        return leaks.compare({"a": {"GPU-0": size, "GPU-1": GIB}, "new": {"GPU-0": GIB}}, lambda e: due.get(e, {}), now)
+
+    told = [hold(13 * GIB, now) for now in (1.0, 5.0, 11.0, 12.0)]
+    ended = hold(10 * GIB, 13.0)
+
+    assert told == [[], [], [News("GPU-0", 3 * GIB, ended=False, engine="a")], []]
+    assert ended == [News("GPU-0", 0, ended=True, engine="a")]
+    assert told[2][0].message == "The engine holds 3.00 GiB more of GPU GPU-0 than when it was loaded."
+    hold(13 * GIB, 14.0)
+    leaks.compare({}, lambda e: due.get(e, {}), 20.0)
+    assert hold(13 * GIB, 25.0) == []

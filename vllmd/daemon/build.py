@@ -77,7 +77,7 @@ def make_directories(settings: Settings) -> None:
 def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
     """Make all parts; *cleanup* takes them apart again."""
     name = group_name(settings.runtime_dir)
-    containment = open_containment(name, settings.containment)
+    containment = open_containment(name, settings.containment, settings.engine_memory_max)
     cleanup.callback(containment.close)
     simulated = simulate(settings)
     if simulated is not None:
@@ -122,6 +122,7 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         policy=settings.foreign_orphans,
         grace=settings.orphan_grace,
         interval=settings.watchdog_interval,
+        due=ground.ledger.holding,
         living=scheduler.living,
         busy=scheduler.busy_gpus,
         timeout=settings.reclaim_timeout,

@@ -103,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
     for name, text in seconds.items():
         option(f"--{name.replace('_', '-')}", type=float, metavar="SECONDS", help=f"{text} {default(name)}")
     option(
+        "--engine-memory-max",
+        metavar="BYTES",
+        help="main memory that an engine may use, such as 64GiB; needs the memory controller of cgroups (default: all)",
+    )
+    option(
         "--restart-limit",
         type=int,
         metavar="N",

@@ -41,10 +41,17 @@ class Containment:
 
     Args:
         base: a directory in which cgroups can be made; `None` to do without.
+        memory_max: bytes of main memory that each engine may use; `None` for as many as there are.
     """
 
-    def __init__(self, base: pathlib.Path | None) -> None:
+    def __init__(self, base: pathlib.Path | None, memory_max: int | None = None) -> None:
         self._base = base
+        self._memory_max = memory_max
+
+    @property
+    def base(self) -> pathlib.Path | None:
+        """Where the engines' cgroups are made; `None` where there are none."""
+        return self._base
 
     @property
     def kind(self) -> str:
@@ -67,6 +74,10 @@ class Containment:
         if cgroup is not None:
             # With its parent: a tree whose daemon died removes that behind itself, empty as it is.
             cgroup.mkdir(parents=True, exist_ok=True)
+            if self._memory_max is not None:
+                (cgroup / "memory.max").write_text(str(self._memory_max))
+                # Half an engine is of no use: the kernel is to kill all of it or nobody.
+                (cgroup / "memory.oom.group").write_text("1")
         return cgroup
 
     def close(self) -> None:
@@ -75,12 +86,30 @@ class Containment:
             cgroups.remove(self._base)
 
 
-def open_containment(name: str, kind: Kind = "auto") -> Containment:
+def open_containment(name: str, kind: Kind = "auto", memory_max: int | None = None) -> Containment:
     """Find out by trying whether cgroups can be made here, in a group called *name* below our own.
 
     Raises:
-        NotPossible: *kind* is `cgroup`, and they can't.
+        NotPossible: *kind* is `cgroup`, and they can't; or memory is to be limited, and can't be.
     """
+    if memory_max is None:
+        return _open(name, kind)
+    containment = _open(name, kind)
+    own = own_cgroup()
+    base = containment.base
+    try:
+        if own is None or base is None:
+            raise OSError("there are no cgroups (v2) for engines here")
+        for directory in (own, base):
+            (directory / "cgroup.subtree_control").write_text("+memory")
+    except OSError as error:
+        containment.close()
+        message = f"--engine-memory-max needs the memory controller of cgroup v2 for the daemon's own cgroup: {error}."
+        raise NotPossible("NO_MEMORY_CONTROLLER", message) from error
+    return Containment(base, memory_max)
+
+
+def _open(name: str, kind: Kind) -> Containment:
     own = own_cgroup() if kind != "session" else None
     if own is not None:
         base = own / name

@@ -18,7 +18,7 @@ from vllmd.engines.progress import LoadProgress
 from vllmd.engines.reclaim import Remains
 from vllmd.engines.tree_watch import TreeWatch
 from vllmd.errors import VllmdError
-from vllmd.gpu.inventory import Gpu
+from vllmd.gpu.inventory import Gpu, fuller
 from vllmd.gpu.ledger import Expectation
 from vllmd.tasks import spawn
 from vllmd.worker.processes import Identity, terminate
@@ -139,13 +139,14 @@ class Incarnation:
         """Ask the worker to end; its streams end with *error*."""
         self._close_link(error)
         self._terminated = time.monotonic()
-        self._tasks.append(spawn(f"look at {self._id}", self._look(uuids)))
+        earlier = self._ground.monitor.last.named(uuids)
+        self._tasks.append(spawn(f"look at {self._id}", self._look(uuids, earlier)))
         terminate(self.process.identity)
 
-    async def _look(self, uuids: frozenset[str]) -> None:
+    async def _look(self, uuids: frozenset[str], earlier: tuple[Gpu, ...]) -> None:
         """Note what its GPUs hold while it is still loaded: a clean shutdown gives that back before the reclaim."""
         if uuids:
-            self._loaded = (await self._ground.monitor.snapshot()).named(uuids)
+            self._loaded = fuller(earlier, (await self._ground.monitor.snapshot()).named(uuids))
 
     def let_go(self, error: VllmdError) -> None:
         """Stop everything that waits for something from it; its streams end with *error*."""

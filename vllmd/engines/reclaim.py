@@ -12,7 +12,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from vllmd.gpu.inventory import Gpu
+from vllmd.gpu.inventory import Gpu, fuller
 from vllmd.gpu.ledger import Expectation, is_back
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
@@ -83,7 +83,7 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     # Beside the kill, which must not wait for a driver that hangs.
     looking = None if remains.loaded or not uuids else spawn("look before the kill", monitor.snapshot())
     killed = await asyncio.to_thread(remains.tree.kill, timeout, remains.known)
-    before = remains.loaded if looking is None else _fuller(earlier, (await looking).named(uuids))
+    before = remains.loaded if looking is None else fuller(earlier, (await looking).named(uuids))
     pids = tuple(sorted({*(identity.pid for identity in remains.known), *killed.pids}))
     reap(pids)
     exited = time.monotonic()
@@ -107,12 +107,6 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
         memory_seconds=memory - exited,
         shutdown_seconds=remains.shutdown_seconds,
     )
-
-
-def _fuller(earlier: Sequence[Gpu], now: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """Take of each GPU the look that shows more in use: by the later one some of it may have gone already."""
-    known = {gpu.uuid: gpu for gpu in earlier}
-    return tuple(max(known.get(gpu.uuid, gpu), gpu, key=lambda look: look.used_bytes) for gpu in now)
 
 
 async def _await_memory(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,3 +61,9 @@ class Inventory:
     def named(self, uuids: frozenset[str]) -> tuple[Gpu, ...]:
         """Pick GPUs by UUID; those that are gone from the bus are missing."""
         return tuple(gpu for gpu in self.gpus if gpu.uuid in uuids)
+
+
+def fuller(earlier: Sequence[Gpu], now: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Take of each GPU the look that shows more in use, as by the later one some of it may have gone already."""
+    known = {gpu.uuid: gpu for gpu in earlier}
+    return tuple(max(known.get(gpu.uuid, gpu), gpu, key=lambda look: look.used_bytes) for gpu in now)

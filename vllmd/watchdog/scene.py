@@ -66,6 +66,16 @@ class Scene:
     judged: tuple[Judged, ...]
     """Those that hold most first."""
 
+    def held(self) -> dict[str, dict[str, int]]:
+        """Sum up what our living engines hold, in bytes by engine and GPU, where the driver says so."""
+        found: dict[str, dict[str, int]] = {}
+        for one in self.of(Verdict.OWNED):
+            engine = found.setdefault(one.judgement.engine, {})
+            for share in one.shares:
+                if share.used_bytes is not None:
+                    engine[share.uuid] = engine.get(share.uuid, 0) + share.used_bytes
+        return found
+
     def of(self, verdict: Verdict) -> list[Judged]:
         """Pick those with one verdict."""
         return [one for one in self.judged if one.judgement.verdict is verdict]

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
@@ -49,6 +49,7 @@ class Watchdog:
         interval: seconds between two looks.
         living: tells the ids of our engines that have not ended.
         busy: names the GPUs on which an engine is just starting or ending: nothing that could wait is done there.
+        due: looks up what one of our engines took when it was loaded, in bytes by GPU.
         timeout: seconds in which killed processes must be gone, and again their memory.
         clock: seconds; what times the grace.
     """
@@ -66,6 +67,7 @@ class Watchdog:
         interval: float,
         living: Callable[[], frozenset[str]],
         busy: Callable[[], frozenset[str]],
+        due: Callable[[str], Mapping[str, int]] = lambda engine: {},
         timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +76,7 @@ class Watchdog:
         self._events = events
         self._interval = interval
         self._busy = busy
+        self._due = due
         self._clock = clock
         self._poked = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -221,10 +224,9 @@ class Watchdog:
 
     def _record_leaks(self, scene: Scene) -> None:
         busy: Collection[str] = self._busy() | self._endings.busy
-        for news in self._leaks.observe(scene.inventory.gpus, busy, self._clock()):
-            size = f"{news.leaked_bytes / (1 << 30):.2f} GiB"
-            if news.ended:
-                message = f"GPU {news.uuid} has the memory back that no process held."
-            else:
-                message = f"{size} of GPU {news.uuid} are in use, and no process holds them."
-            self._events.record(Kind.LEAK, message, gpus=[news.uuid], leaked_bytes=news.leaked_bytes)
+        now = self._clock()
+        found = self._leaks.observe(scene.inventory.gpus, busy, now)
+        for news in (*found, *self._leaks.compare(scene.held(), self._due, now)):
+            self._events.record(
+                Kind.LEAK, news.message, engine=news.engine, gpus=[news.uuid], leaked_bytes=news.leaked_bytes
+            )
