@@ -23,7 +23,7 @@ VLLM_PYTHON := $(abspath .venv-vllm/bin/python)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: ## real vLLM, from nothing to a generation and back to nothing
@@ -45,9 +45,18 @@ test: ## all checks and all tests that need no GPU
 	@$(MAKE) -j2 $(DEV_READY) $(PROTO_READY) $(VLLM_READY)
 	@$(MAKE) check
 	@echo "== tests"
-	@$(DEV)/pytest -n $(JOBS) -m "not gpu and not vllm" $(PYTEST_ARGS)
+	@$(DEV)/pytest -n $(JOBS) -m "not gpu and not vllm and not matrix" $(PYTEST_ARGS)
 	@echo "== tests on real vLLM"
 	@VLLMD_TEST_ENGINE_PYTHON=$(VLLM_PYTHON) $(DEV)/pytest -m "vllm and not gpu" $(PYTEST_ARGS)
+
+.PHONY: test-matrix
+test-matrix: ## kill real vLLM in every way and phase, with one worker and two (half an hour)
+	@$(MAKE) -j2 $(DEV_READY) $(VLLM_READY)
+	@VLLMD_TEST_ENGINE_PYTHON=$(VLLM_PYTHON) $(DEV)/pytest -v -m matrix $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: $(DEV_READY) ## let a monkey loose on a simulated host for MINUTES (5)
+	@$(DEV)/python -m tests.chaos --minutes $(or $(MINUTES),5)
 
 .PHONY: check
 check: ## format, lint, types, import directions, protos, generated code

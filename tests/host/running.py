@@ -20,6 +20,7 @@ from tests.leftovers import engine_processes, look
 from vllmd.v1 import engine_pb2, engine_service_pb2, host_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
+from vllmd.worker.leftovers import remove_shared_memory
 from vllmd.worker.processes import Identity, hold, processes, read_stat
 
 DEADLINE_SECONDS = 30.0
@@ -131,6 +132,11 @@ class Home:
         self._daemons.append(daemon)
         return daemon.wait_ready()
 
+    @property
+    def latest(self) -> RunningDaemon:
+        """The daemon that was started last."""
+        return self._daemons[-1]
+
     def close(self) -> None:
         """End all daemons."""
         for daemon in self._daemons:
@@ -156,6 +162,8 @@ def home(*options: str) -> Iterator[Home]:
         result.close()
         for identity in result.engine_processes():
             kill(identity)
+        for directory in (path / "e").glob("*/"):  # of engines that a test which failed has left
+            remove_shared_memory(directory.name)
         shutil.rmtree(path, ignore_errors=True)
 
 

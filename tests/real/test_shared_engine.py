@@ -163,10 +163,26 @@ def test_a_worker_killed_while_loading_leaves_nothing(
     assert len(tokens_of(start(daemon, loaded, PROMPTS[0]))) == MAX_TOKENS
 
 
-def test_a_killed_core_ends_the_streams_and_leaves_nothing(
-    place: Home, daemon: RunningDaemon, loaded: LoadedModel
-) -> None:
+def test_a_killed_daemon_leaves_the_engine_to_the_next(place: Home, daemon: RunningDaemon, loaded: LoadedModel) -> None:
+    """What ran is aborted in the engine; the lease, the model and its tokens are as they were."""
+    alone = tokens_of(start(daemon, loaded, PROMPTS[0]))
+    before = daemon.engine(loaded.engine.name)
+    calls = [start(daemon, loaded, prompt, 480) for prompt in PROMPTS[:8]]
+    for call in calls:
+        next(call)
+    daemon.kill()
+    second = place.start()
+    after = second.engine(loaded.engine.name)
+
+    assert after.state == engine_pb2.Engine.STATE_READY
+    assert (after.adopted, after.pid, after.lease_count) == (True, before.pid, before.lease_count)
+    assert after.running_count == 0
+    assert tokens_of(start(second, loaded, PROMPTS[0])) == alone
+
+
+def test_a_killed_core_ends_the_streams_and_leaves_nothing(place: Home, loaded: LoadedModel) -> None:
     """Streams end UNAVAILABLE, and the rest of the tree is gone with all that it had."""
+    daemon = place.latest
     calls = [start(daemon, loaded, prompt, 480) for prompt in PROMPTS[:8]]
     for call in calls:
         next(call)

@@ -107,7 +107,7 @@ class Client:
     def release(self, lease: str, *, timeout: float | None = None) -> engine_pb2.Engine:
         """End a lease and return what became of its engine; this takes as long as the engine takes to stop."""
         request = pb.ReleaseRequest(lease=requests.lease_name(lease))
-        return self._connection.unary(self._engines.Release, request, timeout).engine
+        return self._connection.unary(self._engines.Release, request, timeout, once=True).engine
 
     def renew(self, lease: str, ttl: Seconds | None = None) -> engine_pb2.Lease:
         """Extend a lease from now, by *ttl* or by the length that it has."""
@@ -152,7 +152,7 @@ class Client:
         With *pid* only the tree that this process is in, else all that nobody answers for.
         """
         request = host_service_pb2.ReclaimRequest(confirmed=confirmed, pid=pid or 0)
-        return self._connection.unary(self._host.Reclaim, request, timeout)
+        return self._connection.unary(self._host.Reclaim, request, timeout, once=True)
 
     def events(self, *, last: int = 0, follow: bool = False) -> Stream[host_service_pb2.WatchEventsResponse]:
         """Read the last events of the daemon, and with *follow* go on until it stops."""

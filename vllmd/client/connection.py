@@ -57,13 +57,22 @@ class Connection:
         method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         timeout: float | None = None,
+        *,
+        once: bool = False,
     ) -> Response:
-        """Call and wait for the answer."""
+        """Call and wait for the answer.
+
+        Args:
+            method: what to call.
+            request: with what.
+            timeout: seconds; `None` for as long as it takes.
+            once: whether the call must not be made again if the daemon may have heard it.
+        """
         for _ in range(_TRIES - 1):
             try:
                 return self._answered(method(request, timeout=timeout))
             except grpc.RpcError as error:
-                self.wait_or_raise(error)
+                self.wait_or_raise(error, once)
         try:
             return self._answered(method(request, timeout=timeout))
         except grpc.RpcError as error:
@@ -88,10 +97,11 @@ class Connection:
         finally:
             ready.cancel()
 
-    def wait_or_raise(self, error: grpc.RpcError) -> None:
+    def wait_or_raise(self, error: grpc.RpcError, once: bool = True) -> None:
         """Return when the call may be made again; raise what *error* means if it may not."""
         failure = from_call(error, self.target)
-        if isinstance(failure, DaemonUnreachable) and not failure.request_sent and self._patience > 0:
+        gone = isinstance(failure, DaemonUnreachable) and not (once and failure.request_sent)
+        if gone and self._patience > 0:
             self.wait_until_ready(self._patience)
             return
         raise failure from None

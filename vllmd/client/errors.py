@@ -81,6 +81,10 @@ def from_call(error: grpc.RpcError, target: str) -> VllmdError:
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return DaemonUnreachable.from_details(target, details)
+    if error.code() is grpc.StatusCode.CANCELLED and "Channel closed" not in details:
+        # Neither this client nor the daemon's own code ends a call like this: its server did, as it went down.
+        message = f"the daemon at {target} went down during the call"
+        return DaemonUnreachable(target, message, request_sent=True)
     return VllmdError(error.code(), error.code().name, details or error.code().name.lower())
 
 
