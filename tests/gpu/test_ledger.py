@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.fake_gpus import GIB, gpu
 from vllmd.gpu.inventory import Gpu, GpuProcess
-from vllmd.gpu.ledger import TOLERANCE_BYTES, Expectation, Ledger, excess_bytes, is_back
+from vllmd.gpu.ledger import TOLERANCE_BYTES, Expectation, Ledger, all_back, excess_bytes, is_back
 
 DEAD = frozenset({100, 101})
 FLOOR = Expectation("GPU-0", GIB)
@@ -88,3 +88,12 @@ def test_the_excess_is_what_was_added(extra: int, shares: list[tuple[int, int]])
     now = held(GIB + known + extra * GIB, *((pid, share * GIB) for pid, share in shares))
 
     assert excess_bytes(now, FLOOR) == extra * GIB
+
+
+def test_a_gpu_that_fell_off_the_bus_has_nothing_back() -> None:
+    """Its absence proves nothing."""
+    expected = [Expectation("GPU-0", 0)]
+
+    assert all_back([gpu(0)], expected, frozenset({5}))
+    assert not all_back([gpu(1)], expected, frozenset({5}))
+    assert not all_back([gpu(0, used=GIB)], expected, frozenset())

@@ -10,7 +10,7 @@ from vllmd.engines.containment import Containment
 from vllmd.gpu.inventory import Gpu, Inventory
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
-from vllmd.watchdog.doomed import Doomed, back, end_foreign, end_ours, trees
+from vllmd.watchdog.doomed import Doomed, end_foreign, end_ours, trees
 from vllmd.watchdog.scene import Judged, Scene, Share
 from vllmd.watchdog.verdicts import Judgement, Verdict
 from vllmd.worker.processes import Identity, Stat
@@ -51,15 +51,6 @@ def test_what_gpus_should_hold_afterwards() -> None:
     tree = Doomed("x", (), (gpu(0, used=GIB),))
 
     assert tree.expected == (Expectation("GPU-0", GIB),)
-
-
-def test_a_gpu_that_fell_off_the_bus_has_nothing_back() -> None:
-    """Its absence proves nothing."""
-    expected = [Expectation("GPU-0", 0)]
-
-    assert back([gpu(0)], expected, frozenset({5}))
-    assert not back([gpu(1)], expected, frozenset({5}))
-    assert not back([gpu(0, used=GIB)], expected, frozenset())
 
 
 async def end(foreign: Foreign, gpus: HeldGpus, shown: tuple[Gpu, ...], confirmed: bool = True) -> tuple[object, ...]:

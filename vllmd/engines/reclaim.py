@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from vllmd.gpu.inventory import Gpu, fuller
-from vllmd.gpu.ledger import Expectation, is_back
+from vllmd.gpu.ledger import Expectation, all_back
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
 from vllmd.worker import cgroup as cgroups
@@ -22,6 +22,7 @@ from vllmd.worker.processes import Identity, reap
 from vllmd.worker.tree import Tree
 
 _POLL_SECONDS = 0.1
+NOT_BACK = "NVML does not show its memory back"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,18 +88,17 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     pids = tuple(sorted({*(identity.pid for identity in remains.known), *killed.pids}))
     reap(pids)
     exited = time.monotonic()
-    after, back = await _await_memory(remains.expected, frozenset(pids), monitor, timeout)
+    after, back = await await_memory(remains.expected, frozenset(pids), monitor, timeout)
     memory = time.monotonic()
-    problems = [] if back else ["NVML does not show its memory back"]
+    problems = [] if back else [NOT_BACK]
     if killed.survivors:
-        problems.append(f"SIGKILL did not end {len(killed.survivors)} of its processes ({_list(killed.survivors)})")
+        problems.append(stuck(killed.survivors))
     removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors))
     problems += unremoved
-    final = {gpu.uuid: gpu.used_bytes for gpu in after}
-    gpus = tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)
+    gpus = compare(before, after)
     return Report(
         verified=not problems,
-        summary=_summary(problems, len(killed.pids), gpus),
+        summary=summarize(problems, len(killed.pids), gpus),
         pids=pids,
         killed=len(killed.pids) - len(killed.survivors),
         gpus=gpus,
@@ -109,16 +109,16 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     )
 
 
-async def _await_memory(
-    expectations: Sequence[Expectation], pids: frozenset[int], monitor: GpuMonitor, timeout: float
+async def await_memory(
+    expected: Sequence[Expectation], pids: frozenset[int], monitor: GpuMonitor, timeout: float
 ) -> tuple[tuple[Gpu, ...], bool]:
-    """Poll NVML until every GPU has its memory back, or the time is over."""
-    expected = {expectation.uuid: expectation for expectation in expectations}
+    """Poll NVML until every GPU has back what processes held, or the time is over; returns the last look, and which."""
+    uuids = frozenset(one.uuid for one in expected)
     deadline = time.monotonic() + timeout
     now: tuple[Gpu, ...] = ()
     while expected:
-        now = (await monitor.snapshot()).named(frozenset(expected))
-        if len(now) == len(expected) and all(is_back(gpu, expected[gpu.uuid], pids) for gpu in now):
+        now = (await monitor.snapshot()).named(uuids)
+        if all_back(now, expected, pids):
             break
         if time.monotonic() > deadline:
             return now, False
@@ -142,13 +142,21 @@ def _remove(remains: Remains, keep: bool) -> tuple[tuple[str, ...], list[str]]:
     return tuple(removed), problems
 
 
-def _summary(problems: Sequence[str], killed: int, gpus: Sequence[GpuReclaim]) -> str:
+def compare(before: Sequence[Gpu], after: Sequence[Gpu]) -> tuple[GpuReclaim, ...]:
+    """Put two looks at some GPUs side by side; one that is missing from the later is as it was."""
+    final = {gpu.uuid: gpu.used_bytes for gpu in after}
+    return tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)
+
+
+def stuck(survivors: Sequence[int]) -> str:
+    """Say that SIGKILL was not enough."""
+    return f"SIGKILL did not end {len(survivors)} of its processes ({', '.join(map(str, survivors))})"
+
+
+def summarize(problems: Sequence[str], killed: int, gpus: Sequence[GpuReclaim]) -> str:
+    """Sum a reclaim up in a sentence."""
     if problems:
         return "Not proven to be gone: " + "; ".join(problems) + "."
     freed = sum(gpu.used_bytes_before - gpu.used_bytes_after for gpu in gpus)
     processes = f"{killed} process{'es' if killed != 1 else ''} killed" if killed else "ended by itself"
     return f"Gone: {processes}" + (f", {freed / (1 << 30):.2f} GiB of GPU memory back." if gpus else ".")
-
-
-def _list(pids: Sequence[int]) -> str:
-    return ", ".join(map(str, pids))

@@ -10,7 +10,7 @@ come down to the floor and what our other engines hold.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from vllmd.gpu.inventory import Gpu
 
@@ -42,6 +42,12 @@ def is_back(now: Gpu, expected: Expectation, dead: Collection[int]) -> bool:
     if any(process.pid in dead for process in now.processes):
         return False
     return excess_bytes(now, expected) <= TOLERANCE_BYTES
+
+
+def all_back(gpus: Iterable[Gpu], expectations: Iterable[Expectation], dead: Collection[int]) -> bool:
+    """Tell whether each GPU of some has back what the dead held; one that has fallen off the bus has not."""
+    by_uuid = {gpu.uuid: gpu for gpu in gpus}
+    return all(one.uuid in by_uuid and is_back(by_uuid[one.uuid], one, dead) for one in expectations)
 
 
 class Ledger:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from vllmd.engines import reclaim
 from vllmd.engines.containment import Containment
 from vllmd.gpu.inventory import Gpu
-from vllmd.gpu.ledger import Expectation, is_back
+from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.watchdog.scene import Judged, Scene
 from vllmd.watchdog.verdicts import Verdict
@@ -19,7 +19,6 @@ from vllmd.worker.descent import Descent
 from vllmd.worker.processes import Identity, Stat, read_stat, reap
 from vllmd.worker.tree import Tree
 
-_POLL_SECONDS = 0.1
 Key = str | Identity
 """Of a tree: an engine's id, or the uppermost process of another program's tree."""
 
@@ -128,50 +127,17 @@ async def end_foreign(
         return reclaim.Report(False, "Left alone: it is not any more what it was when that was decided.")
     reap(result.pids)
     killed(result.pids)
-    after, back = await _await_memory(doomed, frozenset(result.pids), monitor, timeout)
-    problems = [] if back else ["NVML does not show its memory back"]
+    after, back = await reclaim.await_memory(doomed.expected, frozenset(result.pids), monitor, timeout)
+    problems = [] if back else [reclaim.NOT_BACK]
     if result.survivors:
-        pids = ", ".join(map(str, result.survivors))
-        problems.append(f"SIGKILL did not end {len(result.survivors)} of its processes ({pids})")
-    final = {gpu.uuid: gpu.used_bytes for gpu in after}
-    gpus = tuple(
-        reclaim.GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in doomed.gpus
-    )
+        problems.append(reclaim.stuck(result.survivors))
+    gpus = reclaim.compare(doomed.gpus, after)
     return reclaim.Report(
         verified=not problems,
-        summary=_summary(problems, len(result.pids), gpus),
+        summary=reclaim.summarize(problems, len(result.pids), gpus),
         pids=result.pids,
         killed=len(result.pids) - len(result.survivors),
         gpus=gpus,
         exit_seconds=exited - start,
         memory_seconds=time.monotonic() - exited,
     )
-
-
-async def _await_memory(
-    doomed: Doomed, pids: frozenset[int], monitor: GpuMonitor, timeout: float
-) -> tuple[tuple[Gpu, ...], bool]:
-    deadline = time.monotonic() + timeout
-    now: tuple[Gpu, ...] = ()
-    while doomed.gpus:
-        now = (await monitor.snapshot()).named(frozenset(doomed.uuids))
-        if back(now, doomed.expected, pids):
-            break
-        if time.monotonic() > deadline:
-            return now, False
-        await asyncio.sleep(_POLL_SECONDS)
-    return now, True
-
-
-def back(gpus: Sequence[Gpu], expected: Sequence[Expectation], pids: frozenset[int]) -> bool:
-    """Tell whether all GPUs have back what processes held; not of one that has fallen off the bus."""
-    by_uuid = {gpu.uuid: gpu for gpu in gpus}
-    return all(one.uuid in by_uuid and is_back(by_uuid[one.uuid], one, pids) for one in expected)
-
-
-def _summary(problems: Sequence[str], killed: int, gpus: Sequence[reclaim.GpuReclaim]) -> str:
-    if problems:
-        return "Not proven to be gone: " + "; ".join(problems) + "."
-    freed = sum(gpu.used_bytes_before - gpu.used_bytes_after for gpu in gpus)
-    processes = f"{killed} process{'es' if killed != 1 else ''} killed"
-    return f"Gone: {processes}" + (f", {freed / (1 << 30):.2f} GiB of GPU memory back." if gpus else ".")

@@ -11,11 +11,11 @@ from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
 from vllmd.events import Events, Kind
 from vllmd.gpu.inventory import Inventory
-from vllmd.gpu.ledger import Expectation
+from vllmd.gpu.ledger import Expectation, all_back
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantine, Quarantines
 from vllmd.tasks import spawn
-from vllmd.watchdog.doomed import Doomed, Key, back, end_foreign, end_ours
+from vllmd.watchdog.doomed import Doomed, Key, end_foreign, end_ours
 from vllmd.watchdog.scene import Judged, Scene
 from vllmd.watchdog.verdicts import Verdict
 from vllmd.worker.processes import Identity, Stat
@@ -194,7 +194,7 @@ class Endings:
     @staticmethod
     def _is_over(stuck: _Stuck, inventory: Inventory) -> bool:
         if stuck.doomed is not None:
-            return not stuck.doomed.alive() and back(inventory.gpus, stuck.expected, stuck.pids)
+            return not stuck.doomed.alive() and all_back(inventory.gpus, stuck.expected, stuck.pids)
         by_uuid = {gpu.uuid: gpu for gpu in inventory.gpus}
         present = [by_uuid.get(one.uuid) for one in stuck.expected]
         return all(gpu is not None and not any(p.pid in stuck.pids for p in gpu.processes) for gpu in present)
