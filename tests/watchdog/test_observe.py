@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import signal
@@ -138,3 +139,19 @@ def test_a_look_at_300_processes_is_cheap() -> None:
 
     assert len(look.stats) > 300
     assert min(costs) < 0.020
+
+
+def test_what_has_long_been_something_else_is_read_now_and_then_only() -> None:
+    """Its end is seen at once all the same, and so is who is new."""
+    observer = Observer(settled_seconds=0.0)
+    with Family("calm") as old:
+        looks = [observer.look(()).stats[os.getpid()] for _ in range(11)]
+        kept = sum(one is two for one, two in itertools.pairwise(looks))
+        with Family("named") as new:
+            seen = observer.look(()).seen
+            assert new.child.pid in seen
+    gone = observer.look(()).stats
+
+    assert kept >= 8
+    assert old.child.pid not in gone
+    assert new.child.pid not in gone

@@ -9,15 +9,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import time
 from collections.abc import Collection, Mapping
 
-from vllmd.worker.processes import Identity, Stat, marker, processes
+from vllmd.worker.processes import Identity, Stat, marker, read_stat
 
 _HOST_PID_NAMESPACE = 0xEFFFFFFC
 """The inode number that the kernel gives its first pid namespace: `PROC_PID_INIT_INO`."""
 
 _CAP_KILL = 5
 PREFIX = "VLLM::"
+_EACH = 10
+"""How many looks pass between two at a process that has long been something else."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,9 +61,20 @@ class Look:
 
 
 class Observer:
-    """Looks, and remembers what does not change."""
+    """Looks, and remembers what does not change.
 
-    def __init__(self) -> None:
+    To read hundreds of processes each second would cost more than all else that an idle daemon does. One that has long
+    been something else does not become vLLM's, nor gets a new parent that matters, so it is read at each tenth look
+    only; that a process has ended is seen at once.
+
+    Args:
+        settled_seconds: the age from which on a process is such a one.
+    """
+
+    def __init__(self, settled_seconds: float = 300.0) -> None:
+        self._settled_seconds = settled_seconds
+        self._settled: dict[int, Stat] = {}
+        self._looks = 0
         self._known: dict[tuple[Identity, str], Details] = {}
         own = details(os.getpid())
         self.own_pid_namespace = own.pid_namespace
@@ -73,7 +87,7 @@ class Observer:
 
     def look(self, on_gpus: Collection[int]) -> Look:
         """Look at all processes; those in *on_gpus* and those called like vLLM's are looked at closely."""
-        stats = {stat.identity.pid: stat for stat in processes()}
+        stats = self._stats(on_gpus)
         # A zombie that is on no GPU holds nothing any more, whatever it was called.
         wanted = [
             stat for pid, stat in stats.items() if pid in on_gpus or (stat.name.startswith(PREFIX) and not stat.dead)
@@ -82,6 +96,24 @@ class Observer:
         self._known = {key: value for key, value in self._known.items() if key in keys}
         seen = {stat.identity.pid: Seen(stat, self._details(stat)) for stat in wanted}
         return Look(stats, seen, frozenset(on_gpus) - stats.keys())
+
+    def _stats(self, on_gpus: Collection[int]) -> dict[int, Stat]:
+        """Read all processes, or know them."""
+        self._looks += 1
+        stats = {}
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            known = self._settled.get(pid)
+            stale = known is None or pid in on_gpus or (pid + self._looks) % _EACH == 0
+            stat = read_stat(pid) if stale else known
+            if stat is not None:
+                stats[pid] = stat
+        youngest = (time.clock_gettime(time.CLOCK_BOOTTIME) - self._settled_seconds) * os.sysconf("SC_CLK_TCK")
+        self._settled = {
+            pid: stat
+            for pid, stat in stats.items()
+            if stat.identity.start_ticks < youngest and not stat.dead and not stat.name.startswith(PREFIX)
+        }
+        return stats
 
     def _details(self, stat: Stat) -> Details:
         key = (stat.identity, stat.name)
