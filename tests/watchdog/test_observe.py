@@ -153,5 +153,5 @@ def test_what_has_long_been_something_else_is_read_now_and_then_only() -> None:
     gone = observer.look(()).stats
 
     assert kept >= 8
-    assert old.child.pid not in gone
-    assert new.child.pid not in gone
+    assert old.leader.pid not in gone
+    assert new.leader.pid not in gone

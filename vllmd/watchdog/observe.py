@@ -65,7 +65,7 @@ class Observer:
 
     To read hundreds of processes each second would cost more than all else that an idle daemon does. One that has long
     been something else does not become vLLM's, nor gets a new parent that matters, so it is read at each tenth look
-    only; that a process has ended is seen at once.
+    only. That it is gone is seen at once, though not that it is a zombie: whose death counts is held by a pidfd.
 
     Args:
         settled_seconds: the age from which on a process is such a one.
