@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.fakes.host import Host, finish, wish
+from tests.fakes.host import Host, finish, hanging, wish
+from vllmd.engines.progress import Phase
 from vllmd.engines.state import State
 from vllmd.errors import Unavailable
 from vllmd.scheduler import adoption
 from vllmd.scheduler.scheduler import Scheduler
+from vllmd.tasks import spawn
 from vllmd.worker.protocol import TextPrompt
 
 PROMPT = TextPrompt("once upon a time")
@@ -36,6 +40,26 @@ async def test_an_upgrade_ends_what_runs_and_takes_nothing_new_but_ends_no_engin
         assert {error.value.retry_seconds for error in (ended, refused, also)} == {1.0}
         assert alive == 2
         assert State.READY is entry.supervisor.state
+
+
+async def test_who_waits_for_a_start_is_told_to_ask_again() -> None:
+    """The start goes on; what they wait for comes in the next code."""
+    async with Host() as host:
+        with host.scheduler.loading(hanging()) as entry:
+            await host.state(entry, State.STARTING)
+            earlier = adoption.contents(host.scheduler.engines.alive(), host.scheduler.leases)
+            while entry.supervisor.progress.phase < Phase.IMPORTING:
+                await entry.supervisor.changes.wait(20.0)
+            waiting = spawn("wait", host.scheduler.until_ready(entry, 20.0))
+            await asyncio.sleep(0)
+            await host.scheduler.hand_over()
+            with pytest.raises(Unavailable) as told:
+                await waiting
+        host.scheduler = Scheduler(host.ground, host.quarantines, lease_ttl=300.0, idle_timeout=0.0)
+        adopted = host.scheduler.adopt(earlier)
+
+        assert told.value.reason == "UPGRADING"
+        assert adopted == {entry.supervisor.id}
 
 
 async def test_a_drain_ends_every_engine_and_tells_whether_it_is_proven() -> None:

@@ -66,6 +66,7 @@ class EngineService(EngineServiceServicer):
         """Wait until the lease ends without the client: the engine died, or somebody released it."""
         while self._scheduler.leases.get(lease.id) is not None:
             await entry.supervisor.changes.wait(_PROGRESS_SECONDS)
+            self._scheduler.refuse_if_upgrading()
         if entry.supervisor.state.ended:
             raise entry.supervisor.error()
 

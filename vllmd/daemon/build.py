@@ -124,7 +124,7 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         interval=settings.watchdog_interval,
         due=ground.ledger.holding,
         living=scheduler.living,
-        busy=scheduler.busy_gpus,
+        busy=scheduler.engines.busy_gpus,
         timeout=settings.reclaim_timeout,
     )
     cleanup.callback(watchdog.close)

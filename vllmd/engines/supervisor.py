@@ -97,6 +97,7 @@ class Supervisor(EngineView):
             self._run.let_go(error)
             self._run.owned.disown()
             self._run.process.let_go()
+        self.changes.notify()
 
     def fail(self, failure: Failure) -> None:
         """Give up on it: it can't be started, or has failed."""

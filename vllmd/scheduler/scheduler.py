@@ -93,10 +93,6 @@ class Scheduler:
         """Name the engines that this scheduler answers for: those that have not ended, or are not proven to have."""
         return frozenset(entry.supervisor.id for entry in self.engines.alive()) | self.engines.unproven
 
-    def busy_gpus(self) -> frozenset[str]:
-        """Name the GPUs on which an engine is being started, stopped or reclaimed."""
-        return self.engines.busy_gpus()
-
     @contextlib.contextmanager
     def loading(self, wish: Wish) -> Iterator[Entry]:
         """Wait for the engine that *wish* asks for; leaving ends a start that nobody else waits for.
@@ -116,9 +112,13 @@ class Scheduler:
         finally:
             self._leave(entry)
 
-    def _refuse_if_leaving(self) -> None:
+    def refuse_if_upgrading(self) -> None:
+        """Raise `Unavailable` if the engines go to the next code: nothing that is waited for comes in this one."""
         if self.upgrading:
             raise leaving.upgrading()
+
+    def _refuse_if_leaving(self) -> None:
+        self.refuse_if_upgrading()
         if self.draining:
             raise Unavailable("DRAINING", "The daemon is shutting down and takes no new work.", 10.0)
 
@@ -126,11 +126,12 @@ class Scheduler:
         """Wait at most *timeout* seconds for news of a start; tell whether it is done.
 
         Raises:
-            VllmdError: it has failed or was stopped.
+            VllmdError: it has failed or was stopped, or the daemon is being upgraded.
         """
         supervisor = entry.supervisor
         if entry.loading:
             await supervisor.changes.wait(timeout)
+        self.refuse_if_upgrading()
         if supervisor.state is State.READY:
             return True
         if not entry.loading:
