@@ -106,7 +106,7 @@ def watchdog_of(host: Host) -> Watchdog:
         grace=10.0,
         interval=3600.0,
         living=host.scheduler.living,
-        busy=host.scheduler.busy_gpus,
+        busy=host.scheduler.engines.busy_gpus,
         timeout=5.0,
     )
 
