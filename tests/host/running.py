@@ -31,6 +31,8 @@ class RunningDaemon:
 
     def __init__(self, home: pathlib.Path, options: tuple[str, ...], environment: dict[str, str] | None = None) -> None:
         self.home = home
+        self.kept: list[Any] = []
+        """Calls that are to go on: gRPC cancels one that nobody refers to any more."""
         self.socket = home / "vllmd.sock"
         self.log = home / "daemon.log"
         with self.log.open("ab") as log:

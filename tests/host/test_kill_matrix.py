@@ -173,8 +173,11 @@ def test_a_worker_that_hangs_is_not_taken_over_for_long() -> None:
 def busy_engine(daemon: RunningDaemon, phase: str) -> str:
     """Bring an engine into a phase; returns its name."""
     if phase == "loading":
-        return start_loading(daemon)[1].name
+        call, engine = start_loading(daemon)
+        daemon.kept.append(call)
+        return engine.name
     name = daemon.load(fake_workers=2).engine.name
     if phase == "generating":
-        next(daemon.generate(name, max_tokens=3000))
+        daemon.kept.append(daemon.generate(name, max_tokens=3000))
+        next(daemon.kept[-1])
     return name

@@ -102,7 +102,8 @@ def test_a_daemons_death_costs_no_engine(host: Home, model: pathlib.Path, size: 
     else:
         list(call)
         if phase == "generating":
-            next(host.latest.generate(name, 400))
+            host.latest.kept.append(host.latest.generate(name, 400))
+            next(host.latest.kept[-1])
     pid = host.latest.engine(name).pid
     host.latest.kill()
     daemon = host.start(environment={"VLLM_CPU_OMP_THREADS_BIND": BINDING[size]})

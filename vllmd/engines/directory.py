@@ -18,7 +18,7 @@ _SOCKET_PATH_LIMIT = 107
 """Bytes in a Unix socket's path (`sun_path`); vLLM names its own after a UUID."""
 _LONGEST_NAME = len(f"/{TMP}/") + 36
 ID_LENGTH = 24
-_LOCK_ATTEMPTS = 5
+_LOCK_ATTEMPTS = 100
 _LOCK_PAUSE_SECONDS = 0.01
 
 
@@ -72,7 +72,7 @@ def own(path: pathlib.Path) -> Owned:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # A worker's lifeline holds the lock for some microseconds whenever it looks.
+                # A worker's lifeline holds the lock for some microseconds whenever it looks, or longer on a busy host.
                 if attempt == _LOCK_ATTEMPTS - 1:
                     raise
                 time.sleep(_LOCK_PAUSE_SECONDS)
