@@ -88,7 +88,7 @@ async def test_pids_that_are_none(pid: int, reason: str) -> None:
 async def test_a_gpu_in_quarantine_says_so() -> None:
     """The status has the reason."""
     async with Host(gpu(0), gpu(1)) as host, serving(host) as served:
-        host.quarantines.put("GPU-1", "a process is stuck")
+        host.quarantines.put("GPU-1", "a process is stuck", holder=4711)
         status = await served.host.GetStatus(pb.GetStatusRequest())
 
         assert [found.quarantine.reason for found in status.gpus] == ["", "a process is stuck"]

@@ -210,6 +210,9 @@ async def test_a_program_that_does_not_start_is_not_executed(
 
     assert not await run.can_execute()
     assert "it is broken" in caplog.text
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "pass"])
+    assert not await run.can_execute()
+    assert "does not say that it can start" in caplog.text
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "vllmd", "--backend", "fake"])
     assert await run.can_execute()
 

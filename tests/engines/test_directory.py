@@ -96,6 +96,18 @@ def test_owner_in_another_daemon_is_respected(tmp_path: pathlib.Path) -> None:
     directory.own(owned.path).disown()
 
 
+def test_who_lets_go_twice_does_no_harm(tmp_path: pathlib.Path) -> None:
+    """The number of its lock may be another file's by then."""
+    owned = directory.create(tmp_path, spec())
+    owned.disown()
+    with (tmp_path / "another").open("w") as another:
+        owned.disown()
+        another.write("still open")
+        another.flush()
+
+    assert (tmp_path / "another").read_text() == "still open"
+
+
 def test_look_of_a_lifeline_is_no_owner(tmp_path: pathlib.Path) -> None:
     """It holds the lock for some microseconds, shared, and is waited for."""
     directory.create(tmp_path, spec()).disown()

@@ -44,3 +44,17 @@ async def test_a_tree_that_is_gone_has_no_stacks(engine_id: str, tmp_path: pathl
     await stacks.dump(Tree(engine_id, None, None), tmp_path / "log")
 
     assert (tmp_path / "log").read_text() == ""
+
+
+async def test_a_log_that_cannot_be_written_stops_nobody(
+    engine_id: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kill that follows has to come."""
+    spy = tmp_path / "py-spy"
+    spy.write_text(SPY)
+    spy.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with Family("named", engine_id) as family:
+        await stacks.dump(Tree(engine_id, family.leader, None), pathlib.Path("/dev/full"))
+
+    assert "no stacks of" in caplog.text

@@ -13,6 +13,7 @@ from tests.fakes.fake_gpus import GIB
 from tests.fakes.held_gpus import HeldGpus
 from tests.fakes.processes import eventually, lives
 from tests.fakes.supervised import Engine, error_of
+from vllmd.engines import ending
 from vllmd.engines.reclaim import GpuReclaim
 from vllmd.engines.state import State
 from vllmd.errors import Unavailable
@@ -103,6 +104,10 @@ async def test_engine_is_gone_only_once_its_memory_is(
     assert supervisor.report is not None
     assert not supervisor.report.verified
     assert "NVML does not show its memory back" in supervisor.report.summary
+    gpus.driver_bytes -= 1 << 30
+    assert supervisor.remains is not None
+    assert (await ending.end(supervisor.remains, engine.ground)).verified
+    assert not supervisor.remains.directory.exists()
 
 
 async def test_stop_tells_what_it_gave_back(make_engine: MakeEngine, gpus: HeldGpus, monitor: GpuMonitor) -> None:

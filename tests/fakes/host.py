@@ -106,7 +106,8 @@ class Host:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self.scheduler.drain(0.0, lambda: True)
-            left = list(self.ground.root.iterdir())
+            # By its directory a later daemon knows an engine that is not proven to be gone.
+            left = [one for one in self.ground.root.iterdir() if one.name not in self.scheduler.engines.unproven]
         finally:
             self.monitor.close()
             shutil.rmtree(self.directory)

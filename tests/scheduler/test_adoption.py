@@ -5,14 +5,18 @@ import tarfile
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.fakes.host import DEADLINE_SECONDS, Host, finish, hanging, wish
 from vllmd.engines import directory, process
 from vllmd.engines.state import State
+from vllmd.errors import Unavailable
 from vllmd.planner.plan import Choice, Plan
 from vllmd.scheduler import adoption, journal
 from vllmd.scheduler.journal import Contents, EngineRecord, LeaseRecord
 from vllmd.scheduler.leases import LeaseBook
 from vllmd.scheduler.scheduler import Scheduler
+from vllmd.tasks import spawn
 from vllmd.worker.processes import boot_id
 from vllmd.worker.protocol import TextPrompt
 from vllmd.worker.spec import SITE, Spec
@@ -85,6 +89,24 @@ async def test_what_died_with_its_daemon_is_not_taken_over() -> None:
                 host.scheduler, adopted = successor(host)
         for left in (entry, starting):
             shutil.rmtree(host.ground.root / left.supervisor.id)
+
+        assert adopted == frozenset()
+
+
+async def test_an_end_that_was_asked_for_comes_after_an_upgrade_too() -> None:
+    """Its engine does not serve again; who waits for the end is told to ask the next daemon."""
+    async with Host(stop_grace=600.0) as host:
+        entry, _ = await host.load(wish(fake_ignore_sigterm=True))
+        stopping = spawn("stop", host.scheduler.stop(entry.supervisor.id, False, "a test stops it"))
+        await host.state(entry, State.STOPPING)
+        await host.scheduler.hand_over()
+        with pytest.raises(Unavailable, match="is being upgraded"):
+            await stopping
+        tree = entry.supervisor.tree
+        assert tree is not None
+        host.scheduler, adopted = successor(host)
+        tree.kill(5.0)
+        shutil.rmtree(host.ground.root / entry.supervisor.id)
 
         assert adopted == frozenset()
 

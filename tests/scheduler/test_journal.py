@@ -93,3 +93,13 @@ async def test_a_disk_that_is_full_is_told_once(tmp_path: Path, caplog: pytest.L
 
     assert len(first) == 1
     assert journal.read(tmp_path / "missing" / "j", "b") == CONTENTS
+
+
+async def test_a_journal_that_is_removed_stays_away(tmp_path: Path) -> None:
+    """Whatever changes afterwards: a daemon that stopped well leaves nothing to take over."""
+    kept = Journal(tmp_path / "j", lambda: CONTENTS)
+    await kept.save()
+    await kept.remove()
+    await kept.save()
+
+    assert list(tmp_path.iterdir()) == []

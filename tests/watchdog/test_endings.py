@@ -55,7 +55,7 @@ async def test_memory_that_stays_quarantines_its_gpu(runtime: pathlib.Path) -> N
         with Foreign("serving", runtime) as foreign:
             watched.gpus.hold("GPU-0", foreign.worker)
             watched.gpus.hold("GPU-1", foreign.worker)
-            watched.quarantines.put("GPU-1", "an operator wants it")
+            watched.quarantines.put("GPU-1", "an operator wants it", holder="operator")
             await watched.dog.round()
             foreign.lose_launcher()
             await watched.dog.round()

@@ -49,14 +49,18 @@ def facts(**values: Any) -> Facts:
         (facts(parent=dataclasses.replace(INIT, same_session=True), peers=()), "SUSPECT", "started it itself"),
         (facts(parent=INIT, peers=()), "FOREIGN_ORPHAN", "is a reaper, and nobody holds"),
         (facts(name="VLLM::Worker_TP", parent=INIT, peers=()), "FOREIGN_ORPHAN", "is a reaper, and nobody holds"),
-        (facts(dead_parent=DEAD), "FOREIGN_ORPHAN", "its parent (pid 77, python) was seen alive and then dead"),
+        (
+            facts(dead_parent=DEAD, peers=()),
+            "FOREIGN_ORPHAN",
+            "its parent (pid 77, python) was seen alive and then dead",
+        ),
         (facts(dead_parent=DEAD, peers=(SERVICE,)), "FOREIGN_ORPHAN", "seen alive and then dead"),
         (
             facts(dead_parent=DEAD, peers=(CLIENT,)),
             "SUSPECT",
             "pid 812 (python) holds the other end of its ZMQ sockets",
         ),
-        (facts(dead_parent=DEAD, parent=INIT, peers=None), "FOREIGN_ORPHAN", "seen alive and then dead"),
+        (facts(dead_parent=DEAD, parent=INIT, peers=None), "SUSPECT", "has died, but whether somebody holds"),
     ],
 )
 def test_the_table(seen: Facts, verdict: str, reason: str) -> None:
@@ -69,7 +73,7 @@ def test_the_table(seen: Facts, verdict: str, reason: str) -> None:
 
 def test_whom_we_may_not_signal_is_only_reported() -> None:
     """Without the permission an orphan stays one, the reason is told, and nothing is tried."""
-    judged = judge(facts(dead_parent=DEAD, reachable=False, owner="user 1000"), ())
+    judged = judge(facts(dead_parent=DEAD, peers=(), reachable=False, owner="user 1000"), ())
 
     assert judged.verdict is Verdict.FOREIGN_ORPHAN
     assert "user 1000's, whom this daemon may not signal" in judged.reasons[-1]
@@ -84,7 +88,7 @@ def worker(pid: int, above: int, **values: Any) -> Facts:
 
 def test_what_is_below_an_orphan_shares_its_fate() -> None:
     """The workers hold the memory, and their own parent, the core, is alive: the tree counts."""
-    seen = {5: facts(dead_parent=DEAD), 6: worker(6, 5), 7: dataclasses.replace(worker(7, 6), name="python")}
+    seen = {5: facts(dead_parent=DEAD, peers=()), 6: worker(6, 5), 7: dataclasses.replace(worker(7, 6), name="python")}
 
     judged = judge_all(seen, ())
 
@@ -95,7 +99,7 @@ def test_what_is_below_an_orphan_shares_its_fate() -> None:
 
 def test_what_is_below_a_living_core_is_left_alone() -> None:
     """And so is what is ours, or dead, below an orphan of somebody else."""
-    seen = {5: facts(), 6: worker(6, 5), 8: facts(pid=8, dead_parent=DEAD), 9: worker(9, 8, engine="mine")}
+    seen = {5: facts(), 6: worker(6, 5), 8: facts(pid=8, dead_parent=DEAD, peers=()), 9: worker(9, 8, engine="mine")}
 
     judged = judge_all(seen, {"mine"})
 
@@ -104,7 +108,7 @@ def test_what_is_below_a_living_core_is_left_alone() -> None:
 
 def test_pids_that_changed_hands_make_no_endless_circle() -> None:
     """Two looks at a host that forks may not fit together."""
-    seen = {5: facts(above=6, dead_parent=DEAD), 6: facts(pid=6, above=5, dead_parent=DEAD)}
+    seen = {5: facts(above=6, dead_parent=DEAD, peers=()), 6: facts(pid=6, above=5, dead_parent=DEAD, peers=())}
 
     judged = judge_all(seen, ())
 
@@ -126,7 +130,7 @@ def test_pids_that_changed_hands_make_no_endless_circle() -> None:
 )
 def test_policy_and_grace(policy: Policy, busy: bool, asked: bool, stood: float, killed: bool, words: str) -> None:
     """What is killed at once, what later, and what never; and what is said about it."""
-    orphan = judge(facts(dead_parent=DEAD), ())
+    orphan = judge(facts(dead_parent=DEAD, peers=()), ())
 
     now, prospect = outlook(orphan, policy=policy, holds=True, busy=busy, asked=asked, stood=stood, grace=10.0)
 
@@ -136,14 +140,14 @@ def test_policy_and_grace(policy: Policy, busy: bool, asked: bool, stood: float,
 
 def test_without_a_grace_a_report_is_still_only_a_report() -> None:
     """`--orphan-grace 0` does not turn one policy into another."""
-    orphan = judge(facts(dead_parent=DEAD), ())
+    orphan = judge(facts(dead_parent=DEAD, peers=()), ())
 
     assert not outlook(orphan, policy="report", holds=True, busy=False, asked=False, stood=9.0, grace=0.0)[0]
 
 
 def test_what_holds_no_memory_of_ours_is_in_nobodys_way() -> None:
     """An orphan without memory, or with memory only on GPUs that are not this daemon's, is not killed."""
-    orphan = judge(facts(dead_parent=DEAD), ())
+    orphan = judge(facts(dead_parent=DEAD, peers=()), ())
 
     killed, prospect = outlook(orphan, policy="kill", holds=False, busy=False, asked=True)
 

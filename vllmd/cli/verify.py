@@ -45,15 +45,15 @@ class Check:
 
     @property
     def clean(self) -> bool:
-        """True if nothing is left that anybody should look at."""
-        return not self.left and not self.quarantined
+        """True if nothing is left that anybody should look at; what can't be looked at is not clean."""
+        return not self.left and not self.quarantined and not self.gpu_error
 
 
 def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
     """Check that nothing is left on the GPUs that nobody answers for: the before-and-after check.
 
     Shows the memory of each GPU and how much of it no process holds, who holds the rest, what is stuck, and what a
-    reclaim would give. Exit status 0 if all is clean, 1 if something is left.
+    reclaim would give. Exit status 0 if all is clean, 1 if something is left or the GPUs can't be read.
 
     Examples:
       vllmd-cli verify
@@ -68,6 +68,7 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
     if output is Format.JSON:
         values = {
             "clean": check.clean,
+            "gpu_error": check.gpu_error,
             "reclaimable_bytes": held_bytes(check.doomed),
             "gpus": [terminal.fields(gpu) for gpu in check.gpus],
             "processes": [terminal.fields(process) for process in check.processes],
@@ -98,7 +99,7 @@ def _print(console: Console, check: Check) -> None:
             table.add_row(str(gpu.index), gpu.product, used, total, unaccounted(gpu))
         console.print(table)
     else:
-        console.print(f"No GPUs: {check.gpu_error or 'NVML finds none'}.")
+        console.print(f"No GPUs: {check.gpu_error.rstrip('.') or 'NVML finds none'}.")
     for gpu in check.quarantined:
         print_quarantine(console, gpu)
     if check.processes:
@@ -120,4 +121,6 @@ def _what_is_left(check: Check) -> str:
         parts.append(human.count(len(check.left), "process") + " left")
     if check.quarantined:
         parts.append(human.count(len(check.quarantined), "GPU") + " in quarantine")
+    if check.gpu_error:
+        parts.append("the GPUs can't be read")
     return ", ".join(parts)

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if namespace.check:
             build.check(settings)
+            sys.stdout.write(f"{run.CHECKED}\n")
             return 0
         end = uvloop.run(run.run(settings))
         if end is run.End.UPGRADE:

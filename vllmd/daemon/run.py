@@ -31,6 +31,8 @@ _RECLAIM_SECONDS = 5.0
 """What the memory of engines that are ended at the start gets to be back before this daemon serves; after that their
 GPUs are in quarantine until it is."""
 _CHECK_SECONDS = 20.0
+CHECKED = "vllmd can start"
+"""What `--check` writes."""
 
 _log = logging.getLogger("vllmd")
 
@@ -84,8 +86,12 @@ async def run(settings: Settings) -> End:
         while True:
             if not await signals.next_wish():
                 return await stop(settings, parts, server, signals)
-            if await can_execute():
-                return await hand_over(parts, server)
+            if not await can_execute():
+                parts.events.record(Kind.DAEMON, "Not upgraded: the new program does not start. The log says why.")
+            elif not signals.first.is_set():
+                end = await hand_over(parts, server)
+                signals.hold()
+                return end
 
 
 async def succeed(settings: Settings, parts: build.Parts) -> None:
@@ -106,7 +112,7 @@ async def stop(settings: Settings, parts: build.Parts, server: api.Server, signa
     await server.set_serving(False)
     clean = await parts.scheduler.drain(settings.drain_timeout, signals.second.is_set)
     await server.stop(0.5)
-    parts.journal.unlink(missing_ok=True)
+    await parts.scheduler.journal.remove()
     _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
     return End.CLEAN if clean else End.UNPROVEN
 
@@ -133,7 +139,10 @@ async def can_execute() -> bool:
     except (OSError, subprocess.TimeoutExpired) as error:
         _log.error("not upgraded: the new program does not start: %s", error)
     else:
-        return done.returncode == 0
+        # The status alone is no proof: who waits for any child may have collected this one's, and then it reads 0.
+        if done.stdout.strip() == CHECKED:
+            return True
+        _log.error("not upgraded: the new program does not say that it can start: %s", done.stderr.strip())
     return False
 
 

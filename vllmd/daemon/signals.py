@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 
 from vllmd.tasks import spawn
+
+_ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +29,13 @@ class Signals:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade.set)
         ignored = "SIGHUP is ignored: the configuration is read at the start only; SIGTERM ends the daemon"
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _log.info, ignored)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)  # what came in between two programs is heard now
+
+    def hold(self) -> None:
+        """Keep signals for the program that this process executes next: until it listens, each would end it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+        if self.first.is_set():  # it came when the engines were not ours to end any more
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     async def next_wish(self) -> bool:
         """Wait for what is wanted next: true to execute new code, false to stop."""

@@ -35,8 +35,10 @@ class Owned:
         return self.path / LOG
 
     def disown(self) -> None:
-        """Let go of the lock: from now on nobody answers for the engine."""
-        os.close(self._lock)
+        """Let go of the lock: from now on nobody answers for the engine. Once is enough, and twice does no harm."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
 
 def create(root: pathlib.Path, spec: Spec) -> Owned:

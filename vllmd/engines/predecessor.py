@@ -104,9 +104,12 @@ def _is_an_engines(path: pathlib.Path) -> bool:
 
     An empty one is: a daemon may die right after it has made it.
     """
-    if path.is_symlink() or not path.is_dir() or not _ID.fullmatch(path.name) or path.stat().st_uid != os.geteuid():
+    try:
+        if path.is_symlink() or not path.is_dir() or not _ID.fullmatch(path.name) or path.stat().st_uid != os.geteuid():
+            return False
+        return _NAMES.issuperset(os.listdir(path))
+    except FileNotFoundError:  # another daemon of this directory's user has just removed it
         return False
-    return _NAMES.issuperset(os.listdir(path))
 
 
 def _remains(directory: pathlib.Path, containment: Containment) -> reclaim.Remains:

@@ -93,7 +93,7 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     problems = [] if back else [NOT_BACK]
     if killed.survivors:
         problems.append(stuck(killed.survivors))
-    removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors))
+    removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors), back)
     problems += unremoved
     gpus = compare(before, after)
     return Report(
@@ -126,16 +126,20 @@ async def await_memory(
     return now, True
 
 
-def _remove(remains: Remains, keep: bool) -> tuple[tuple[str, ...], list[str]]:
-    """Remove files, shared memory and the cgroup; what a living process may use is kept."""
-    if keep:
+def _remove(remains: Remains, in_use: bool, back: bool) -> tuple[tuple[str, ...], list[str]]:
+    """Remove files, shared memory and the cgroup; what a living process may use is kept.
+
+    So is the directory until the memory is back: by that a later daemon knows what its GPUs should hold.
+    """
+    if in_use:
         return (), []
     problems = []
     removed = leftovers.remove_shared_memory(remains.tree.engine_id)
-    try:
-        leftovers.remove_directory(remains.directory)
-    except OSError as error:
-        problems.append(f"its directory can't be removed ({error})")
+    if back:
+        try:
+            leftovers.remove_directory(remains.directory)
+        except OSError as error:
+            problems.append(f"its directory can't be removed ({error})")
     cgroup = remains.tree.cgroup
     if cgroup is not None and not cgroups.remove(cgroup):
         problems.append("its cgroup is not empty")

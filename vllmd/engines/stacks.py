@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pathlib
 import shutil
 import signal
@@ -14,6 +15,8 @@ from vllmd.worker.tree import Tree
 _PATIENCE_SECONDS = 5.0
 _WRITING_SECONDS = 0.2
 _TRACED_PYTHONS = 8
+
+_log = logging.getLogger(__name__)
 
 
 async def dump(tree: Tree, log: pathlib.Path) -> None:
@@ -35,10 +38,11 @@ async def dump(tree: Tree, log: pathlib.Path) -> None:
 
 def _spy(spy: str, stat: Stat, log: pathlib.Path) -> None:
     argv = [spy, "dump", "--nonblocking", "--pid", str(stat.identity.pid)]
-    with log.open("ab") as file:
-        file.write(f"vllmd: stacks of {stat.name} (pid {stat.identity.pid}):\n".encode())
-        file.flush()
-        try:
+    try:
+        with log.open("ab") as file:
+            file.write(f"vllmd: stacks of {stat.name} (pid {stat.identity.pid}):\n".encode())
+            file.flush()
             subprocess.run(argv, stdout=file, stderr=file, timeout=_PATIENCE_SECONDS, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            file.write(f"vllmd: py-spy: {error}\n".encode())
+    except (OSError, subprocess.TimeoutExpired) as error:
+        # The kill that comes next depends on no disk that is full, and on no tool.
+        _log.warning("no stacks of %s (pid %d): %s", stat.name, stat.identity.pid, error)

@@ -36,6 +36,11 @@ class State(enum.StrEnum):
         """True if nothing will happen to the engine any more."""
         return self in (State.STOPPED, State.FAILED)
 
+    @property
+    def ending(self) -> bool:
+        """True while it is ended; it may be started again after that, if it failed."""
+        return self in (State.STOPPING, State.RECLAIMING)
+
 
 class Event(enum.StrEnum):
     """What can happen to an engine."""

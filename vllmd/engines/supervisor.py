@@ -55,7 +55,6 @@ class Supervisor(EngineView):
         self._changed = changed
         self._wanted = wanted
         self._timer: asyncio.TimerHandle | None = None
-        self._handed_over = False
         self._disturbances = 0
 
     def start(self, plan: Plan) -> None:
@@ -91,7 +90,7 @@ class Supervisor(EngineView):
 
         From here on nothing happens to it any more, whatever those do who still hold on to it.
         """
-        self._handed_over = True
+        self._handed_over = error
         self._cancel_timer()
         if self._run is not None:
             self._run.let_go(error)
@@ -107,14 +106,9 @@ class Supervisor(EngineView):
         """End it, with the grace period unless *force*."""
         self.dispatch(Event.KILL if force else Event.STOP, reason)
 
-    async def ended(self) -> None:
-        """Wait until it has ended, well or not."""
-        while not self.state.ended:
-            await self.changes.wait()
-
     def dispatch(self, event: Event, reason: str, failure: Failure | None = None) -> None:
         """Let something happen to the engine: the one place where its state changes."""
-        if self._handed_over:
+        if self._handed_over is not None:
             return
         before = self.life
         self.life, actions = step(before, event, reason, time.time())

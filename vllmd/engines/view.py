@@ -53,6 +53,8 @@ class EngineView:
         self._restart: restarts.Restart | None = None
         self._is_due = True
         """True once it only waits for GPUs."""
+        self._handed_over: VllmdError | None = None
+        """Set once a later daemon may take it over: nothing happens to it here any more. For who waits for it."""
 
     def __repr__(self) -> str:
         gpus = ",".join(str(gpu.index) for gpu in self.plan.gpus) if self.plan else ""
@@ -102,7 +104,18 @@ class EngineView:
     @property
     def due(self) -> bool:
         """True if it waits for GPUs to be started, for the first time or again."""
-        return self.state in (State.PENDING, State.BACKOFF) and self._is_due
+        return self.state in (State.PENDING, State.BACKOFF) and self._is_due and self._handed_over is None
+
+    async def ended(self) -> None:
+        """Wait until it has ended, well or not.
+
+        Raises:
+            VllmdError: it was handed over meanwhile, and its end is a later daemon's to tell.
+        """
+        while not self.state.ended:
+            if self._handed_over is not None:
+                raise self._handed_over
+            await self.changes.wait()
 
     def error(self) -> VllmdError:
         """Say why it does not serve, as an error for a client."""

@@ -20,11 +20,14 @@ SHORTEST_SECONDS = 60.0
 
 
 def contents(entries: Iterable[Entry], leases: Iterable[Lease]) -> Contents:
-    """Write down the engines that have not ended, and the leases; times become those of the epoch."""
+    """Write down the engines that a later daemon is to go on with, and the leases; times become those of the epoch.
+
+    One that is on its way out is not among them, so that the end which somebody asked for comes.
+    """
     to_epoch = time.time() - time.monotonic()
     return Contents(
         boot_id=boot_id(),
-        engines=[_record(entry) for entry in entries],
+        engines=[_record(entry) for entry in entries if not _leaves(entry)],
         leases=[
             LeaseRecord(
                 id=lease.id,
@@ -35,6 +38,10 @@ def contents(entries: Iterable[Entry], leases: Iterable[Lease]) -> Contents:
             for lease in leases
         ],
     )
+
+
+def _leaves(entry: Entry) -> bool:
+    return entry.supervisor.state.ending or entry.stop_reason is not None
 
 
 def _record(entry: Entry) -> EngineRecord:

@@ -119,10 +119,10 @@ class Journal:
 
     async def save(self) -> None:
         """Write it now; what goes wrong is logged, as no work may depend on a disk that is full."""
-        if self._path is None:
-            return
         async with self._writing:
             self._changed.clear()
+            if self._path is None:
+                return
             try:
                 await asyncio.to_thread(write, self._path, self._contents())
             except OSError as error:
@@ -131,6 +131,13 @@ class Journal:
                 self._failing = True
             else:
                 self._failing = False
+
+    async def remove(self) -> None:
+        """Remove it, and write it no more: nothing is left that a later daemon could take over."""
+        async with self._writing:
+            path, self._path = self._path, None
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     async def keep(self) -> None:
         """Write it after each change, until cancelled."""

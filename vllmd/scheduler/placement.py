@@ -37,8 +37,7 @@ MOST_PENDING = 100
 KEPT_ENDED = 50
 """How many engines that have ended stay listed."""
 
-_ENDING = frozenset({State.STOPPING, State.RECLAIMING})
-_BUSY = _ENDING | {State.STARTING}
+_BUSY = frozenset({State.STARTING, State.STOPPING, State.RECLAIMING})
 _log = logging.getLogger(__name__)
 
 
@@ -173,7 +172,8 @@ class Placement:
         """
         self.unproven.add(remains.tree.engine_id)
         for expected in remains.expected:
-            self._quarantines.put(expected.uuid, report.summary, remains.tree.engine_id)
+            engine_id = remains.tree.engine_id
+            self._quarantines.put(expected.uuid, report.summary, engine_id, holder=engine_id)
         spawn(f"quarantine for {remains.tree.engine_id}", self._try_again(remains, supervisor))
 
     async def _try_again(self, remains: Remains, supervisor: Supervisor | None) -> None:
@@ -186,7 +186,7 @@ class Placement:
                 break
         self.unproven.discard(remains.tree.engine_id)
         for expected in remains.expected:
-            self._quarantines.lift(expected.uuid, report.summary)
+            self._quarantines.lift(expected.uuid, report.summary, holder=remains.tree.engine_id)
         self.pump()
 
     def busy_gpus(self) -> frozenset[str]:
@@ -235,7 +235,7 @@ class Placement:
 
     def _may_fit_soon(self, failure: Failure) -> bool:
         """Tell whether an engine that is on its way out may give back what is missing."""
-        ending = any(entry.supervisor.state in _ENDING for entry in self._entries.values())
+        ending = any(entry.supervisor.state.ending for entry in self._entries.values())
         return ending and failure.reason == "GPU_MEMORY_EXHAUSTED"
 
     async def _plan(self, wish: Wish) -> Plan | Failure:

@@ -13,7 +13,7 @@ from vllmd.events import Events, Kind
 from vllmd.gpu.inventory import Inventory
 from vllmd.gpu.ledger import Expectation, all_back
 from vllmd.gpu.monitor import GpuMonitor
-from vllmd.gpu.quarantine import Quarantine, Quarantines
+from vllmd.gpu.quarantine import Quarantines
 from vllmd.tasks import spawn
 from vllmd.watchdog.doomed import Doomed, Key, end_foreign, end_ours
 from vllmd.watchdog.scene import Judged, Scene
@@ -35,7 +35,7 @@ class _Stuck:
     """`None` for what NVML lists and no process is behind: there is nothing to end."""
     pids: frozenset[int]
     expected: tuple[Expectation, ...]
-    quarantines: tuple[Quarantine, ...]
+    quarantined: frozenset[str]
     """Those that are there for it."""
     retry_at: float
 
@@ -172,14 +172,11 @@ class Endings:
         """Remember what would not go, with its GPUs in quarantine."""
         engine = doomed.engine if doomed is not None else ""
         before = self._stuck.get(key)
-        put = list(before.quarantines) if before is not None else []
-        for one in expected:
-            if one.uuid not in self._quarantines:
-                self._quarantines.put(one.uuid, reason, engine)
-                quarantine = self._quarantines.get(one.uuid)
-                put += [] if quarantine is None else [quarantine]
+        uuids = frozenset(one.uuid for one in expected) | (before.quarantined if before is not None else frozenset())
+        for uuid in uuids:
+            self._quarantines.put(uuid, reason, engine, holder=("watchdog", key))
         retry_at = self._clock() + RETRY_SECONDS
-        self._stuck[key] = _Stuck(doomed, frozenset(pids), tuple(expected), tuple(put), retry_at)
+        self._stuck[key] = _Stuck(doomed, frozenset(pids), tuple(expected), uuids, retry_at)
 
     def _lift(self, inventory: Inventory) -> None:
         """Let GPUs out that NVML shows to have their memory back, if they are in quarantine for us."""
@@ -187,9 +184,8 @@ class Endings:
             if key in self._running or not self._is_over(stuck, inventory):
                 continue
             del self._stuck[key]
-            for quarantine in stuck.quarantines:
-                if self._quarantines.get(quarantine.uuid) is quarantine:
-                    self._quarantines.lift(quarantine.uuid, "NVML shows its memory back")
+            for uuid in stuck.quarantined:
+                self._quarantines.lift(uuid, "NVML shows its memory back", holder=("watchdog", key))
 
     @staticmethod
     def _is_over(stuck: _Stuck, inventory: Inventory) -> bool:

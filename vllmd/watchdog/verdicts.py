@@ -232,9 +232,12 @@ def _proof(facts: Facts) -> tuple[bool, str]:
     if not facts.own_namespace:
         return False, "it is in another pid namespace, where who is well may have parent 1, too"
     if facts.dead_parent is not None:
-        users = [peer.who for peer in facts.peers or () if peer.zmq]
+        died = f"its parent ({facts.dead_parent}) has died"
+        if facts.peers is None:
+            return False, f"{died}, but whether somebody holds the other end of its ZMQ sockets can't be found out"
+        users = [peer.who for peer in facts.peers if peer.zmq]
         if users:
-            return False, f"its parent ({facts.dead_parent}) has died, but {_hold(users)} of its ZMQ sockets"
+            return False, f"{died}, but {_hold(users)} of its ZMQ sockets"
         return True, f"its parent ({facts.dead_parent}) was seen alive and then dead"
     if facts.parent is None:
         return False, "its parent can't be read"
