@@ -23,6 +23,15 @@ def test_nobody(daemon: FakeDaemon, run: Run) -> None:
     assert run("ps").stdout == "Nobody holds GPU memory, and nothing is called like vLLM's.\n"
 
 
+def test_gpus_that_cannot_be_read_are_no_all_clear(daemon: FakeDaemon, run: Run) -> None:
+    """Nobody can tell who holds their memory; `reclaim` says so, too."""
+    daemon.status.host.gpu_error = "NVML does not answer within 5 s"
+    daemon.status.host.gpus_unreadable = True
+
+    for command in ("ps", "reclaim"):
+        assert "can't be read, so who holds their memory is unknown: NVML does not answer" in run(command).stderr
+
+
 def test_json_has_the_names_of_the_proto(daemon: FakeDaemon, run: Run) -> None:
     """Programs get the message as it is."""
     daemon.gpu_processes = gpu_processes(orphan())

@@ -64,26 +64,27 @@ def test_what_the_driver_does_not_say_is_unknown(daemon: FakeDaemon, run: Run) -
 
 
 def test_a_host_without_gpus(daemon: FakeDaemon, run: Run) -> None:
-    """It is clean, and says that there is nothing to see."""
-    daemon.status = GetStatusResponse(host=Host())
+    """It is clean, and says why there is nothing to see."""
+    daemon.status = GetStatusResponse(host=Host(gpu_error="NVML library not found"))
 
     result = run("verify")
 
     assert result.exit_code == 0
-    assert "No GPUs: NVML finds none." in result.stdout
+    assert "No GPUs: NVML library not found." in result.stdout
 
 
 def test_gpus_that_cannot_be_read_are_not_clean(daemon: FakeDaemon, run: Run) -> None:
     """Nobody can tell what is left on them."""
-    daemon.status = GetStatusResponse(host=Host(gpu_error="NVML library not found"))
+    error = "NVML does not answer within 5 s"
+    daemon.status = GetStatusResponse(host=Host(gpu_error=error, gpus_unreadable=True))
 
     result = run("verify")
     answer = json.loads(run("verify", "-o", "json").stdout)
 
     assert result.exit_code == 1
-    assert "No GPUs: NVML library not found." in result.stdout
+    assert f"No GPUs: {error}." in result.stdout
     assert "Not clean: the GPUs can't be read." in result.stdout
-    assert (answer["clean"], answer["gpu_error"]) == (False, "NVML library not found")
+    assert (answer["clean"], answer["gpu_error"]) == (False, error)
 
 
 def test_json(daemon: FakeDaemon, run: Run) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.fakes.fake_gpus import GIB, gpu
-from tests.fakes.host import Host, finish, until, wish
+from tests.fakes.host import DEADLINE_SECONDS, Host, finish, until, wish
 from tests.fakes.processes import kill
 from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.errors import EngineFailed, NotFound, Unavailable
 from vllmd.events import Kind
+from vllmd.scheduler import placement
 from vllmd.scheduler.entry import Entry
 from vllmd.worker.processes import processes
 from vllmd.worker.protocol import TextPrompt
@@ -90,6 +93,25 @@ async def test_an_engine_that_fails_again_and_again_is_given_up() -> None:
         assert given_up.reasons == ("it was started again 2 times within 600 s",)
         with pytest.raises(NotFound):
             host.scheduler.lease(lease.id)
+
+
+async def test_a_driver_that_is_silent_for_a_moment_ends_no_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is planned again until NVML answers: it fitted before."""
+    monkeypatch.setattr(placement, "_REPLAN_SECONDS", 0.01)
+    async with Host(gpu(), restarts=Policy(limit=3, first_delay_seconds=0.2)) as host:
+        entry, _ = await host.load(wish())
+        kill_core(entry)
+        await host.state(entry, State.BACKOFF)
+        host.gpus.silence = "the driver is busy"
+        while host.gpus.asked.acquire(blocking=False):
+            pass
+        for _ in range(3):
+            assert await asyncio.to_thread(host.gpus.asked.acquire, timeout=DEADLINE_SECONDS)
+        host.gpus.silence = ""
+        await host.ready(entry)
+
+        assert entry.supervisor.failure is None
+        assert len(entry.supervisor.restarted) == 1
 
 
 async def test_the_last_release_ends_the_wait_for_a_restart() -> None:

@@ -75,6 +75,7 @@ class HostService(HostServiceServicer):
                 draining=self._scheduler.draining,
                 containment=self._containment,
                 gpu_error=inventory.error,
+                gpus_unreadable=not inventory.available,
                 driver_version=inventory.driver_version,
                 memory_total_bytes=memory.total,
                 memory_available_bytes=memory.available,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from vllmd.v1.gpu_pb2 import Gpu, ProcessVerdict
+    from vllmd.v1.host_service_pb2 import Host
 
 _STYLES = {
     "OWNED": "green",
@@ -92,3 +93,9 @@ def _age(process: ProcessVerdict) -> str:
 
 def _why(process: ProcessVerdict) -> str:
     return terminal.printable("; ".join(process.reasons))
+
+
+def warn_if_unreadable(host: Host) -> None:
+    """Say on stderr that what follows can't tell who holds GPU memory, if it can't."""
+    if host.gpus_unreadable:
+        terminal.stderr().print(f"The GPUs can't be read, so who holds their memory is unknown: {host.gpu_error}.")

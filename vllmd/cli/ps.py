@@ -20,12 +20,14 @@ def ps(context: typer.Context, output: Output = Format.TEXT) -> None:
     """
     with connect(context) as client:
         answer = client.gpu_processes(timeout=QUICK_SECONDS)
-        gpus = client.status(timeout=QUICK_SECONDS).gpus if output is Format.TEXT else ()
-    if output is Format.JSON:
+        status = client.status(timeout=QUICK_SECONDS) if output is Format.TEXT else None
+    if status is None:
         terminal.json_document(answer)
-    elif answer.processes:
-        from vllmd.cli.process_table import indexes, print_processes
+        return
+    from vllmd.cli.process_table import indexes, print_processes, warn_if_unreadable
 
-        print_processes(terminal.stdout(), answer.processes, indexes(gpus))
+    warn_if_unreadable(status.host)
+    if answer.processes:
+        print_processes(terminal.stdout(), answer.processes, indexes(status.gpus))
     else:
         print("Nobody holds GPU memory, and nothing is called like vLLM's.")

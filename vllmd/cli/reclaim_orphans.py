@@ -45,11 +45,14 @@ def reclaim(
     """
     with connect(context) as client:
         answer = client.reclaim(confirmed=yes, pid=pid, timeout=None if yes else QUICK_SECONDS)
-        gpus = client.status(timeout=QUICK_SECONDS).gpus if output is Format.TEXT and answer.processes else ()
-    if output is Format.JSON:
+        status = client.status(timeout=QUICK_SECONDS) if output is Format.TEXT else None
+    if status is None:
         terminal.json_document(answer)
     else:
-        _print(answer, list(gpus), yes, pid)
+        from vllmd.cli.process_table import warn_if_unreadable
+
+        warn_if_unreadable(status.host)
+        _print(answer, list(status.gpus), yes, pid)
     if not all(report.verified for report in answer.reports):
         raise typer.Exit(FAILED)
 

@@ -26,6 +26,7 @@ class Check:
 
     gpus: Sequence[Gpu]
     gpu_error: str
+    gpus_unreadable: bool
     processes: Sequence[ProcessVerdict]
 
     @property
@@ -46,7 +47,7 @@ class Check:
     @property
     def clean(self) -> bool:
         """True if nothing is left that anybody should look at; what can't be looked at is not clean."""
-        return not self.left and not self.quarantined and not self.gpu_error
+        return not self.left and not self.quarantined and not self.gpus_unreadable
 
 
 def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
@@ -64,11 +65,13 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
 
     with connect(context) as client:
         status = client.status(timeout=QUICK_SECONDS)
-        check = Check(status.gpus, status.host.gpu_error, client.gpu_processes(timeout=QUICK_SECONDS).processes)
+        processes = client.gpu_processes(timeout=QUICK_SECONDS).processes
+    check = Check(status.gpus, status.host.gpu_error, status.host.gpus_unreadable, processes)
     if output is Format.JSON:
         values = {
             "clean": check.clean,
             "gpu_error": check.gpu_error,
+            "gpus_unreadable": check.gpus_unreadable,
             "reclaimable_bytes": held_bytes(check.doomed),
             "gpus": [terminal.fields(gpu) for gpu in check.gpus],
             "processes": [terminal.fields(process) for process in check.processes],
@@ -121,6 +124,6 @@ def _what_is_left(check: Check) -> str:
         parts.append(human.count(len(check.left), "process") + " left")
     if check.quarantined:
         parts.append(human.count(len(check.quarantined), "GPU") + " in quarantine")
-    if check.gpu_error:
+    if check.gpus_unreadable:
         parts.append("the GPUs can't be read")
     return ", ".join(parts)

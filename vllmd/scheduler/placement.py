@@ -38,6 +38,9 @@ KEPT_ENDED = 50
 """How many engines that have ended stay listed."""
 
 _BUSY = frozenset({State.STARTING, State.STOPPING, State.RECLAIMING})
+_PASSING = frozenset({"NVML_UNAVAILABLE", "GPU_QUARANTINED", "GPU_MEMORY_EXHAUSTED"})
+_REPLAN_SECONDS = 2.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -218,7 +221,9 @@ class Placement:
                 planned = await self._plan(entry.wish)
                 if self._pumped != pumped:
                     continue
-                if isinstance(planned, Failure) and not self._may_fit_soon(planned):
+                if isinstance(planned, Failure) and self._passes(planned, supervisor):
+                    await self.changed.wait(_REPLAN_SECONDS)
+                elif isinstance(planned, Failure) and not self._may_fit_soon(planned):
                     supervisor.fail(planned)
                 elif isinstance(planned, Plan) and not self._must_wait(planned, supervisor):
                     supervisor.consider(planned)
@@ -232,6 +237,10 @@ class Placement:
             supervisor.fail(Failure("INTERNAL", "The daemon failed to plan this engine; its log says why."))
         finally:
             self._planning.discard(supervisor.id)
+
+    def _passes(self, failure: Failure, supervisor: Supervisor) -> bool:
+        """Tell whether what is in the way of a restart may go by itself: somebody has a lease, and the plan worked."""
+        return supervisor.state is State.BACKOFF and failure.reason in _PASSING
 
     def _may_fit_soon(self, failure: Failure) -> bool:
         """Tell whether an engine that is on its way out may give back what is missing."""

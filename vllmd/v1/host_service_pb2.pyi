@@ -93,6 +93,7 @@ class Host(_message.Message):
     MEMORY_TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _builtins.int
     ENGINE_PYTHON_FIELD_NUMBER: _builtins.int
+    GPUS_UNREADABLE_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     """The host's name."""
     version: _builtins.str
@@ -113,6 +114,10 @@ class Host(_message.Message):
     """Main memory that new processes can use."""
     engine_python: _builtins.str
     """The interpreter that engines run under, such as `/opt/vllm/bin/python`."""
+    gpus_unreadable: _builtins.bool
+    """There may be GPUs, and NVML can't tell now: a driver that hangs or is broken, as opposed to none. `gpu_error` says
+    why. Nothing is placed then, and nobody knows what holds memory.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When the daemon started."""
@@ -131,10 +136,11 @@ class Host(_message.Message):
         memory_total_bytes: _builtins.int = ...,
         memory_available_bytes: _builtins.int = ...,
         engine_python: _builtins.str = ...,
+        gpus_unreadable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containment", b"containment", "draining", b"draining", "driver_version", b"driver_version", "engine_python", b"engine_python", "gpu_error", b"gpu_error", "hostname", b"hostname", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "pid", b"pid", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containment", b"containment", "draining", b"draining", "driver_version", b"driver_version", "engine_python", b"engine_python", "gpu_error", b"gpu_error", "gpus_unreadable", b"gpus_unreadable", "hostname", b"hostname", "memory_available_bytes", b"memory_available_bytes", "memory_total_bytes", b"memory_total_bytes", "pid", b"pid", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
