@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -21,6 +22,9 @@ from vllmd.worker.tree import Tree
 # How long one example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("vllmd", deadline=None)
 hypothesis.settings.load_profile("vllmd")
+
+# A shell's background job ignores SIGINT, and so would every program that a test starts to interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

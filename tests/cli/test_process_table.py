@@ -25,7 +25,8 @@ def test_a_wide_table_has_everything_on_a_line() -> None:
     assert lines[1].split()[:8] == ["4802", "VLLM::EngineCor", "0", "62.0", "GiB", "1h02m", "OWNED", "it"]
     assert lines[2].split()[:8] == ["3412991", "VLLM::Worker_TP", "0,1", "40.0", "GiB", "1d01h", "FOREIGN", "ORPHAN"]
     assert "was seen alive and then dead" in lines[2]
-    assert lines[3].split()[2:5] == ["1", "?", "1m30s"]
+    assert lines[3].split()[2:4] == ["1", "?"]
+    assert lines[3].split()[4].startswith("1m3")
     assert lines[4].split()[:6] == ["5", "-", "?", "1.0", "GiB", "-"]
 
 
