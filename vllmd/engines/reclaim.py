@@ -90,9 +90,7 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     exited = time.monotonic()
     after, back = await await_memory(remains.expected, frozenset(pids), monitor, timeout)
     memory = time.monotonic()
-    problems = [] if back else [NOT_BACK]
-    if killed.survivors:
-        problems.append(stuck(killed.survivors))
+    problems = shortfalls(back, killed.survivors)
     removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors), back)
     problems += unremoved
     gpus = compare(before, after)
@@ -152,9 +150,12 @@ def compare(before: Sequence[Gpu], after: Sequence[Gpu]) -> tuple[GpuReclaim, ..
     return tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)
 
 
-def stuck(survivors: Sequence[int]) -> str:
-    """Say that SIGKILL was not enough."""
-    return f"SIGKILL did not end {len(survivors)} of its processes ({', '.join(map(str, survivors))})"
+def shortfalls(back: bool, survivors: Sequence[int]) -> list[str]:
+    """Say what speaks against the proof: memory that is not back, and processes that SIGKILL did not end."""
+    problems = [] if back else [NOT_BACK]
+    if survivors:
+        problems.append(f"SIGKILL did not end {len(survivors)} of its processes ({', '.join(map(str, survivors))})")
+    return problems
 
 
 def summarize(problems: Sequence[str], killed: int, gpus: Sequence[GpuReclaim]) -> str:

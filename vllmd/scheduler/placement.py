@@ -173,11 +173,11 @@ class Placement:
             report: what came of it so far.
             supervisor: its own; `None` for an engine of an earlier daemon.
         """
-        self.unproven.add(remains.tree.engine_id)
+        engine_id = remains.tree.engine_id
+        self.unproven.add(engine_id)
         for expected in remains.expected:
-            engine_id = remains.tree.engine_id
             self._quarantines.put(expected.uuid, report.summary, engine_id, holder=engine_id)
-        spawn(f"quarantine for {remains.tree.engine_id}", self._try_again(remains, supervisor))
+        spawn(f"quarantine for {engine_id}", self._try_again(remains, supervisor))
 
     async def _try_again(self, remains: Remains, supervisor: Supervisor | None) -> None:
         while True:

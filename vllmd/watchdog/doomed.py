@@ -128,9 +128,7 @@ async def end_foreign(
     reap(result.pids)
     killed(result.pids)
     after, back = await reclaim.await_memory(doomed.expected, frozenset(result.pids), monitor, timeout)
-    problems = [] if back else [reclaim.NOT_BACK]
-    if result.survivors:
-        problems.append(reclaim.stuck(result.survivors))
+    problems = reclaim.shortfalls(back, result.survivors)
     gpus = reclaim.compare(doomed.gpus, after)
     return reclaim.Report(
         verified=not problems,
