@@ -251,22 +251,6 @@ def daemon_dies(host: Host) -> None:
     host.expect(daemon.stop() == 0, "the daemon's exit status")
 
 
-def quarantine(host: Host) -> None:
-    """Memory that takes longer than --reclaim-timeout allows: quarantine, until NVML shows it back."""
-    daemon = host.place.start("--reclaim-timeout", "0.02", "--restart-limit", "0")
-    name = host.load(daemon).engine.name
-    begun = time.monotonic()
-    kill(identity_of(daemon.engine(name).pid))
-    kinds = (event_pb2.Event.KIND_QUARANTINE, event_pb2.Event.KIND_QUARANTINE_END)
-    until(lambda: len({event.kind for event in events(daemon, *kinds)}) == 2, "in and out of quarantine", _BACK_SECONDS)
-    back = host.back_to(host.before, begun)
-    report = daemon.engine(name).reclaim
-    host.say(f"NVML back after {back:.2f} s; verified {report.verified}: {report.summary}")
-    for event in events(daemon, *kinds):
-        after = event.time.ToMilliseconds() / 1e3 - time.time() + time.monotonic() - begun
-        host.say(f"event after {after:.2f} s: {event.message} {list(event.reasons)}")
-
-
 def lifeline(host: Host) -> None:
     """SIGKILL of the daemon that nobody starts again, with --adoption-timeout 10."""
     daemon = host.place.start("--adoption-timeout", "10")
@@ -285,6 +269,5 @@ SCENARIOS: dict[str, Callable[[Host], None]] = {
     "hang": hang,
     "foreign": foreign,
     "daemon": daemon_dies,
-    "quarantine": quarantine,
     "lifeline": lifeline,
 }

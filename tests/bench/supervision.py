@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 import sys
+import tempfile
 import time
 
 from tests.bench.scenarios import SCENARIOS, Host
 from tests.host.running import home
 
-OPTIONS = ("--restart-limit", "9", "--stall-timeout", "10")
+CACHE = pathlib.Path(tempfile.gettempdir(), "vllmd-bench-cache")
+"""Shared by all scenarios, so that only the first compiles."""
+OPTIONS = ("--restart-limit", "9", "--stall-timeout", "10", "--cache-dir", str(CACHE))
 
 
 def main() -> int:
