@@ -7,7 +7,10 @@ from tests.fakes.fake_gpus import GIB
 from tests.fakes.held_gpus import HeldGpus
 from tests.fakes.processes import Family
 from vllmd.engines import ending
+from vllmd.engines.diagnosis import Failure
 from vllmd.engines.reclaim import Remains
+from vllmd.engines.restarts import Policy
+from vllmd.engines.view import EngineView
 from vllmd.events import Kind
 from vllmd.gpu.ledger import Expectation
 from vllmd.planner.plan import Plan
@@ -64,3 +67,26 @@ async def test_what_a_loaded_engine_holds_is_written_down(
 
     assert told == {"GPU-0": 3 * GIB, "GPU-1": 0}
     assert ground.ledger.holding(engine_id) == {"GPU-0": 10 * GIB, "GPU-1": 0}
+
+
+def test_whether_another_run_follows_is_told(make_ground: MakeGround) -> None:
+    """Of an engine that has served; of a first start its client is told, who decides."""
+    ground = make_ground(restarts=Policy(limit=1))
+    died, disturbed = Failure("ENGINE_DIED", "It died."), Failure("PROFILING_DISTURBED", "It was disturbed.")
+    new, served = EngineView("e-1", "m"), EngineView("e-2", "m")
+    served.ready = 1.0
+    first = ending.restart(new, died, ground, wanted=True)
+    again = ending.restart(served, died, ground, wanted=True)
+    nobodys = ending.restart(served, died, ground, wanted=False)
+    free = ending.restart(new, disturbed, ground, wanted=True)
+    events = ground.events.after(0)[0]
+
+    assert (first, nobodys) == (None, None)
+    assert again is not None
+    assert free is not None
+    assert (again.counts, free.counts, new.disturbances) == (True, False, 1)
+    assert [(event.kind, event.engine, event.message) for event in events] == [
+        (Kind.RESTART, "e-2", "It is started again."),
+        (Kind.RESTART, "e-2", "It is given up."),
+        (Kind.RESTART, "e-1", "It is started again."),
+    ]

@@ -11,10 +11,12 @@ from tests.fakes.predecessors import ended
 from tests.fakes.processes import Family, eventually, lives, processes_of
 from vllmd.engines import directory
 from vllmd.engines.containment import Containment
-from vllmd.engines.predecessor import reclaim_all
+from vllmd.engines.predecessor import reclaim_all, remnant
+from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
-from vllmd.worker.spec import LOG, SPEC, Progress, Spec, append_progress, read_progress
+from vllmd.worker.processes import boot_id
+from vllmd.worker.spec import LOG, SPEC, Held, Progress, Spec, append_progress, read_progress
 
 DAEMON = """
 import asyncio, pathlib, signal, sys
@@ -162,3 +164,33 @@ async def test_cgroup_of_a_daemon_that_died_before_it_wrote_anything_is_removed(
     assert all(one.report.verified for one in kept)
     assert [cgroup.exists() for cgroup in made if cgroup is not None] == [False, False, True]
     assert list(root.iterdir()) == []
+
+
+def test_what_is_left_of_an_engine_is_taken_hold_of(root: pathlib.Path, containment: Containment) -> None:
+    """With its log and its errors; there may be nothing but a name, and it may be another daemon's."""
+    spec = Spec("e-1", "fake", "m", {}, None, 60.0, "0", boot_id(), (Held("GPU-0", 5),))
+    directory.create(root, spec).disown()
+    (root / "e-1" / LOG).write_text("one\ntwo\n")
+    append_progress(root / "e-1", Progress("failed", 1, errors=("ValueError: no",)))
+    left = remnant(root / "e-1", containment)
+    assert left is not None
+    second = remnant(root / "e-1", containment)
+    left.disown()
+    nothing = remnant(root / "e-2", containment)
+
+    assert (left.lines(1), left.errors()) == (["two"], ("ValueError: no",))
+    assert left.remains.expected == (Expectation("GPU-0", 5),)
+    assert second is None
+    assert nothing is not None
+    assert (nothing.owned, nothing.lines(1), nothing.errors()) == (None, [], ())
+    assert nothing.remains.tree.cgroup == containment.path("e-2")
+    nothing.disown()
+
+
+def test_what_is_no_engines_is_not_taken_hold_of(root: pathlib.Path, containment: Containment) -> None:
+    """Somebody keeps something in its place."""
+    (root / "e-1").mkdir()
+    (root / "e-1" / "thesis").touch()
+
+    assert remnant(root / "e-1", containment) is None
+    assert [path.name for path in (root / "e-1").iterdir()] == ["thesis"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllmd.engines.restarts import JITTER, LONGEST_DELAY_SECONDS, GiveUp, Policy, Restart, decide
+from vllmd.engines.restarts import JITTER, LONGEST_DELAY_SECONDS, GiveUp, Policy, Restart, decide, resume
 
 POLICY = Policy(limit=3, window_seconds=600.0, first_delay_seconds=1.0)
 
@@ -63,3 +63,11 @@ def test_delays_are_bounded(dice: float, failures: int) -> None:
 
     assert isinstance(decision, Restart)
     assert 1 - JITTER <= decision.delay_seconds <= LONGEST_DELAY_SECONDS * (1 + JITTER)
+
+
+@pytest.mark.parametrize(
+    ("due", "delay"), [(1008.0, 8.0), (900.0, 0.0), (9000.0, LONGEST_DELAY_SECONDS * (1 + JITTER))]
+)
+def test_a_later_daemon_keeps_to_the_time_of_a_restart(due: float, delay: float) -> None:
+    """One that is overdue comes at once, and a clock that was turned back holds none up."""
+    assert resume(Restart(2.0, "why"), due, 1000.0) == Restart(delay, "why")

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from vllmd.engines.state import IGNORED, STORY_LENGTH, TABLE, Action, Event, Life, State, step
 
 EVENTS = st.lists(st.sampled_from(Event), max_size=80)
+RECOVERY = (State.PENDING, State.RECLAIMING)
+"""What an earlier daemon had started is reclaimed as well."""
 STARTED = (State.STARTING, State.READY, State.STOPPING)
 
 
@@ -51,7 +53,7 @@ def test_memory_is_awaited_on_every_way_out_of_a_started_engine(events: list[Eve
     steps = live(events)
     changes = [(before.state, after.state) for before, _, after, _ in steps if before.state is not after.state]
     reclaims = [actions for *_, actions in steps if Action.RECLAIM in actions]
-    begins = [new for _, new in changes if new is State.STARTING]
+    begins = [new for old, new in changes if new is State.STARTING or (old, new) == RECOVERY]
 
     assert not [old for old, new in changes if old in STARTED and (new.ended or new is State.BACKOFF)]
     assert len(reclaims) == sum(new is State.RECLAIMING for _, new in changes)
@@ -103,6 +105,8 @@ def test_story_tells_the_last_transitions(events: list[Event]) -> None:
             State.STOPPED,
         ),
         ("ADOPT LOADED KILL RECLAIMED", "STARTING READY RECLAIMING", State.STOPPED),
+        ("RECOVER RETRY START LOADED", "RECLAIMING BACKOFF STARTING", State.READY),
+        ("RECOVER RECLAIMED", "RECLAIMING", State.FAILED),
         ("FAIL START", "FAILED", State.FAILED),
         ("STOP START", "STOPPED", State.STOPPED),
     ],

@@ -75,10 +75,11 @@ async def test_an_engine_that_starts_goes_to_the_next_daemon() -> None:
         assert again.supervisor.state is State.READY
 
 
-async def test_what_died_with_its_daemon_is_not_taken_over() -> None:
-    """Nor what had no processes yet: both are left to the reclaim."""
-    async with Host() as host:
-        entry, _ = await host.load(wish())
+async def test_what_died_with_its_daemon_and_has_no_lease_is_not_taken_over() -> None:
+    """Nor what had no processes yet: both are left to the reclaim, and whoever waited for them asks again."""
+    async with Host(idle_timeout=600.0) as host:
+        entry, lease = await host.load(wish())
+        host.scheduler.release(lease.id)
         with host.scheduler.loading(hanging("fake/b")) as starting:
             await host.state(starting, State.STARTING)
             with host.scheduler.loading(hanging("fake/c")):

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.fake_gpus import gpu
+from vllmd.engines.diagnosis import Failure
 from vllmd.gpu.inventory import GpuProcess
 from vllmd.planner.plan import Choice, Plan
 from vllmd.scheduler import journal
-from vllmd.scheduler.journal import Contents, EngineRecord, Journal, LeaseRecord
+from vllmd.scheduler.journal import Contents, EngineRecord, Journal, LeaseRecord, RestartRecord
 from vllmd.tasks import spawn
 
 BUSY = dataclasses.replace(gpu(), processes=(GpuProcess(7, None),), compute_capability=(9, 0), utilization=0.5)
@@ -26,6 +28,9 @@ ENGINE = EngineRecord(
     spawned=2.0,
     ready=None,
     restarted=[3.0],
+    restart=RestartRecord(
+        due=9.0, failure=Failure("ENGINE_DIED", "It died.", ("a line",), (("a", "1"),)), reclaimed=True, counts=True
+    ),
 )
 CONTENTS = Contents(
     boot_id="b", engines=[ENGINE], leases=[LeaseRecord(id="s", engine_id="e-1", ttl=None, expires=None)]
@@ -60,6 +65,23 @@ def test_a_journal_that_makes_no_sense_is_told(tmp_path: Path, text: str, caplog
 
     assert journal.read(tmp_path / "j", "b") is None
     assert "journal" in caplog.text
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_journal_of_another_release_is_read(tmp_path: Path, old: bool) -> None:
+    """What it lacks has a default, and what it has too much is passed over: neither way costs an engine."""
+    path = tmp_path / "j"
+    journal.write(path, CONTENTS)
+    contents = json.loads(path.read_text())
+    if old:
+        del contents["engines"][0]["restart"]
+    else:
+        contents["engines"][0]["colour"] = contents["colour"] = "blue"
+    path.write_text(json.dumps(contents))
+
+    assert journal.read(path, "b") == dataclasses.replace(
+        CONTENTS, engines=[dataclasses.replace(ENGINE, restart=None)] if old else [ENGINE]
+    )
 
 
 async def test_changes_that_come_together_are_written_once(tmp_path: Path) -> None:

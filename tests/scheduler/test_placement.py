@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 
 import pytest
@@ -37,6 +38,18 @@ async def test_engines_of_one_gpu_load_one_after_the_other() -> None:
 
         assert [gpu_indices(entry) for entry in entries] == [[0]] * 3
         assert all(earlier[1] <= later[0] for earlier, later in itertools.pairwise(times))
+
+
+async def test_nothing_is_started_while_a_dead_daemons_engines_are_being_ended() -> None:
+    """They are no engines of this one's, and may hold memory on any GPU."""
+    async with Host(gpu()) as host, contextlib.AsyncExitStack() as stack:
+        with host.scheduler.engines.waiting():
+            entry = stack.enter_context(host.scheduler.loading(wish()))
+            await host.monitor.snapshot()  # comes after that of a plan, if there is one
+            state = entry.supervisor.state, entry.supervisor.plan
+        await host.ready(entry)
+
+        assert state == (State.PENDING, None)
 
 
 async def test_engines_of_different_gpus_load_at_once() -> None:

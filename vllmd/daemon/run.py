@@ -95,13 +95,15 @@ async def run(settings: Settings) -> End:
 
 
 async def succeed(settings: Settings, parts: build.Parts) -> None:
-    """Take over the engines of an earlier daemon that live, and end what is left of others."""
+    """Take over the engines of an earlier daemon, and end what is left of those that are not gone on with."""
     earlier = journal.read(parts.journal, boot_id())
-    adopted = parts.scheduler.adopt(earlier) if earlier is not None else frozenset[str]()
     patience = min(_RECLAIM_SECONDS, settings.reclaim_timeout)
-    for ended in await reclaim_all(parts.ground.root, parts.containment, parts.monitor, patience, adopted):
-        if not ended.report.verified:
-            parts.scheduler.engines.keep_off(ended.remains, ended.report)
+    with parts.scheduler.engines.waiting():
+        adopted = parts.scheduler.adopt(earlier) if earlier is not None else frozenset[str]()
+        for ended in await reclaim_all(parts.ground.root, parts.containment, parts.monitor, patience, adopted):
+            if not ended.report.verified:
+                parts.scheduler.engines.keep_off(ended.remains, ended.report)
+        await adoption.reclaimed(parts.scheduler.engines, adopted, patience)
     await adoption.linked_up(parts.scheduler.engines, adopted, _LINK_SECONDS)
 
 

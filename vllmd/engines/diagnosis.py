@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from vllmd.engines.known_errors import recognize
 from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, Unavailable, VllmdError
 
+READ_LINES = 2000
+"""How many of a log are read: an mp worker's traceback alone may take some hundred, and the first error counts."""
 QUOTED_LINES = 20
 _QUOTED_AFTER = 3
 _LAST_WORDS = 300

@@ -1,12 +1,17 @@
-"""The end of one run of an engine, whatever led to it: all ways go through here."""
+"""The end of one run of an engine, whatever led to it, and whether another one follows: all ways go through here."""
 
 from __future__ import annotations
 
 import logging
+import random
+import time
 
-from vllmd.engines import reclaim
+from vllmd.engines import reclaim, restarts
+from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.incarnation import Incarnation
+from vllmd.engines.restarts import Restart
+from vllmd.engines.view import EngineView
 from vllmd.events import Kind
 from vllmd.planner.plan import Plan
 from vllmd.worker.tree import Tree
@@ -22,6 +27,34 @@ def remains(engine_id: str, run: Incarnation | None, plan: Plan, ground: Ground)
     directory = ground.root / engine_id
     tree = Tree(engine_id, None, ground.containment.path(engine_id), directory)
     return reclaim.Remains(tree, directory, expected=expected)
+
+
+def restart(view: EngineView, failure: Failure, ground: Ground, wanted: bool) -> Restart | None:
+    """Decide whether an engine that has just failed is started again, and tell; `None` if it is given up.
+
+    Args:
+        view: the engine.
+        failure: why it failed.
+        ground: what it shares with other engines.
+        wanted: whether anybody has a lease on it, or waits for it.
+    """
+    served = view.ready is not None or bool(view.restarted)
+    disturbed = failure.reason == "PROFILING_DISTURBED"
+    view.disturbances += disturbed
+    decision = restarts.decide(
+        ground.restarts,
+        view.restarted,
+        now=time.time(),
+        # Of a first start the client is told, who may know better than to try the same again.
+        hopeless=failure.invalid or not served,
+        wanted=wanted,
+        dice=random.random(),  # noqa: S311 - keeps engines apart, and no secret
+        disturbances=view.disturbances if disturbed else 0,
+    )
+    if served or disturbed:
+        message = "It is started again." if isinstance(decision, Restart) else "It is given up."
+        ground.events.record(Kind.RESTART, message, reasons=[decision.reason], engine=view.id)
+    return decision if isinstance(decision, Restart) else None
 
 
 async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:

@@ -14,7 +14,7 @@ import pathlib
 import re
 from collections.abc import Collection
 
-from vllmd.engines import reclaim
+from vllmd.engines import logs, reclaim, starting
 from vllmd.engines.containment import Containment, is_an_engines
 from vllmd.engines.directory import Owned, own
 from vllmd.gpu.ledger import Expectation
@@ -36,6 +36,32 @@ class Survivor:
     tree: Tree
     spec: Spec
 
+    def disown(self) -> None:
+        """Answer for it no more."""
+        self.owned.disown()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remnant:
+    """What may be left of an engine that did not outlive its daemon, and which this one answers for."""
+
+    owned: Owned | None
+    """`None` if it has no directory any more."""
+    remains: reclaim.Remains
+
+    def lines(self, count: int) -> list[str]:
+        """Read the last lines of its log; none if that is gone."""
+        return logs.tail(self.remains.directory / LOG, count)
+
+    def errors(self) -> tuple[str, ...]:
+        """Read what its worker said of a start that failed."""
+        return starting.reported_errors(self.remains.directory)
+
+    def disown(self) -> None:
+        """Answer for it no more."""
+        if self.owned is not None:
+            self.owned.disown()
+
 
 def survivor(directory: pathlib.Path) -> Survivor | None:
     """Take an engine's directory over if its worker still runs; `None` if there is none, or it has another owner."""
@@ -50,6 +76,14 @@ def survivor(directory: pathlib.Path) -> Survivor | None:
         owned.disown()
         return None
     return Survivor(owned, tree, spec)
+
+
+def remnant(directory: pathlib.Path, containment: Containment) -> Remnant | None:
+    """Take over what may be left of an engine whose worker does not run; `None` if somebody else's is in its place."""
+    owned = _own(directory) if _is_an_engines(directory) else None
+    if owned is not None:
+        return Remnant(owned, _remains(directory, containment))
+    return None if os.path.lexists(directory) else Remnant(None, _without_directory(directory, containment))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,8 +111,7 @@ async def reclaim_all(
     remains = [_remains(path, containment) for path in owned]
     for engine_id in containment.engine_ids():
         if engine_id not in adopted and not (root / engine_id).exists():
-            tree = Tree(engine_id, None, containment.path(engine_id), root / engine_id)
-            remains.append(reclaim.Remains(tree, root / engine_id))
+            remains += [_without_directory(root / engine_id, containment)]
     reports = await asyncio.gather(*(reclaim.reclaim(one, monitor, timeout) for one in remains))
     for mine in owned.values():
         mine.disown()
@@ -121,6 +154,10 @@ def _remains(directory: pathlib.Path, containment: Containment) -> reclaim.Remai
     held = spec.gpus if spec is not None and spec.boot_id == boot_id() else ()
     expected = tuple(Expectation(one.uuid, one.floor_bytes) for one in held)
     return reclaim.Remains(tree, directory, expected=expected)
+
+
+def _without_directory(directory: pathlib.Path, containment: Containment) -> reclaim.Remains:
+    return reclaim.Remains(Tree(directory.name, None, containment.path(directory.name), directory), directory)
 
 
 def _tree(directory: pathlib.Path, spec: Spec | None) -> Tree:

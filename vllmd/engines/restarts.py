@@ -43,6 +43,12 @@ class GiveUp:
     reason: str
 
 
+def resume(restart: Restart, due: float, now: float) -> Restart:
+    """Keep to the time that an earlier daemon had set for a restart, but for clocks that were changed meanwhile."""
+    left = min(max(0.0, due - now), LONGEST_DELAY_SECONDS * (1 + JITTER))
+    return dataclasses.replace(restart, delay_seconds=left)
+
+
 def decide(
     policy: Policy,
     earlier: Sequence[float],

@@ -3,7 +3,7 @@
     PENDING → STARTING → READY → STOPPING → RECLAIMING → STOPPED
        ↓          ↑└───────┴──────────┴──────────↑ │└──→ FAILED
        ↓          └───────────── BACKOFF ←─────────┘
-       └─→ STOPPED, FAILED
+       └─→ STOPPED, FAILED; RECLAIMING, if an earlier daemon had started it and it does not run any more
 
 Only death frees GPU memory, so every way out of a started engine leads through RECLAIMING, where its
 processes are killed and its memory is awaited; only then may it be started again. The table is total: each pair of
@@ -49,6 +49,8 @@ class Event(enum.StrEnum):
     """It has got its GPUs and a plan."""
     ADOPT = "ADOPT"
     """Its processes are there already: an earlier daemon started them."""
+    RECOVER = "RECOVER"
+    """An earlier daemon had started it, and it runs no more; what may be left of it has to go first."""
     LOADED = "LOADED"
     """The worker says that the model is loaded."""
     FAIL = "FAIL"
@@ -99,6 +101,7 @@ _ENDING = Row(State.RECLAIMING, (Action.RECLAIM,))
 TABLE: dict[tuple[State, Event], Row] = {
     (State.PENDING, Event.START): Row(State.STARTING, (Action.SPAWN,)),
     (State.PENDING, Event.ADOPT): Row(State.STARTING, (Action.TAKE_OVER,)),
+    (State.PENDING, Event.RECOVER): _BROKEN,
     (State.PENDING, Event.FAIL): Row(State.FAILED, (Action.RECORD_FAILURE,)),
     (State.PENDING, Event.STOP): Row(State.STOPPED),
     (State.PENDING, Event.KILL): Row(State.STOPPED),
@@ -122,7 +125,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     (State.BACKOFF, Event.KILL): Row(State.STOPPED),
 }
 
-_BEGINS = frozenset({Event.START, Event.ADOPT})
+_BEGINS = frozenset({Event.START, Event.ADOPT, Event.RECOVER})
 _ENDS = frozenset({Event.GRACE_EXPIRED, Event.EXITED})
 _RECLAIM_ANSWERS = frozenset({Event.RECLAIMED, Event.RETRY, Event.UNRECLAIMED})
 _LATE = _BEGINS | _ENDS | {Event.LOADED, Event.FAIL, Event.STOP, Event.KILL}
@@ -135,7 +138,7 @@ IGNORED: dict[State, frozenset[Event]] = {
     State.STOPPING: _BEGINS | _RECLAIM_ANSWERS | {Event.LOADED, Event.STOP, Event.FAIL},
     # Whatever still arrives from a tree that is being killed changes nothing any more; a stop is remembered (`step`).
     State.RECLAIMING: _LATE,
-    State.BACKOFF: _ENDS | _RECLAIM_ANSWERS | {Event.ADOPT, Event.LOADED},
+    State.BACKOFF: _ENDS | _RECLAIM_ANSWERS | {Event.ADOPT, Event.RECOVER, Event.LOADED},
     State.STOPPED: _LATE | _RECLAIM_ANSWERS,
     State.FAILED: _LATE | _RECLAIM_ANSWERS,
 }

@@ -7,7 +7,6 @@ through `dispatch`, which is synchronous, so nothing can come between a decision
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.incarnation import Incarnation
 from vllmd.engines.launch import launch
-from vllmd.engines.predecessor import Survivor
+from vllmd.engines.predecessor import Remnant, Survivor
 from vllmd.engines.process import EngineProcess
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.engines.state import Action, Event, State, step
@@ -27,8 +26,6 @@ from vllmd.planner.plan import Plan
 from vllmd.tasks import spawn
 
 _KEPT_LINES = 1000
-_DIAGNOSED_LINES = 2000
-"""An mp worker's traceback alone may take some hundred lines, and the first error is what counts."""
 
 
 class Supervisor(EngineView):
@@ -55,7 +52,7 @@ class Supervisor(EngineView):
         self._changed = changed
         self._wanted = wanted
         self._timer: asyncio.TimerHandle | None = None
-        self._disturbances = 0
+        self._remnant: Remnant | None = None
 
     def start(self, plan: Plan) -> None:
         """Start it as planned, on GPUs that nobody else is busy with."""
@@ -67,23 +64,31 @@ class Supervisor(EngineView):
         """Note the plan that it is about to be started by, so that it is written down before anything is spawned."""
         self.plan = plan
 
-    def adopt(self, survivor: Survivor, plan: Plan, spawned: float | None, ready: float | None) -> None:
-        """Take over the processes of an engine that an earlier daemon started.
-
-        Args:
-            survivor: its directory and processes.
-            plan: how it was started.
-            spawned: when, in seconds since the epoch.
-            ready: when it first served; `None` if it was still starting.
-        """
-        self.plan, self.spawned, self.ready, self.adopted = plan, spawned, ready, True
+    def adopt(self, survivor: Survivor, why: str) -> None:
+        """Take over the processes of an engine that an earlier daemon started; its plan and its past are set."""
         process = EngineProcess(None, survivor.tree)
         self._run = Incarnation(self.id, survivor.owned, process, self._ground, self)
-        was = "serving" if ready is not None else "starting"
+        was = "serving" if self.ready is not None else "starting"
         message = f"An engine that was {was} is taken over."
-        reasons = ["its daemon is gone, and its worker lives"]
-        self._ground.events.record(Kind.ADOPTION, message, reasons=reasons, engine=self.id, pids=[process.pid])
+        self._ground.events.record(Kind.ADOPTION, message, reasons=[why], engine=self.id, pids=[process.pid])
         self.dispatch(Event.ADOPT, "taken over from an earlier daemon")
+
+    def recover(self, remnant: Remnant, failure: Failure, due: float | None, why: str) -> None:
+        """Go on with an engine that an earlier daemon started and that does not run; its plan and its past are set.
+
+        Args:
+            remnant: what may be left of it, which goes before it is started again.
+            failure: why it does not run.
+            due: when it was to be started again, in seconds since the epoch; `None` if that was not decided yet.
+            why: it is gone on with.
+        """
+        self._remnant = remnant
+        message = "An engine that does not run is taken over."
+        self._ground.events.record(Kind.ADOPTION, message, reasons=[why, failure.message], engine=self.id)
+        self.restart = ending.restart(self, failure, self._ground, self._wanted())
+        if self.restart is not None and due is not None:
+            self.restart = restarts.resume(self.restart, due, time.time())
+        self.dispatch(Event.RECOVER, failure.message, failure)
 
     def hand_over(self, error: VllmdError) -> None:
         """Let go of its processes without ending them: whoever has the journal takes them over.
@@ -96,6 +101,8 @@ class Supervisor(EngineView):
             self._run.let_go(error)
             self._run.owned.disown()
             self._run.process.let_go()
+        if self._remnant is not None:
+            self._remnant.disown()
         self.changes.notify()
 
     def fail(self, failure: Failure) -> None:
@@ -160,10 +167,10 @@ class Supervisor(EngineView):
         """Start the processes; whatever goes wrong is a failure of the engine, told after this transition."""
         assert self.plan is not None
         self.spawned, self.ready, self.next_start, self.info = time.time(), None, None, None
-        if self._restart is not None:
-            if self._restart.counts:
+        if self.restart is not None:
+            if self.restart.counts:
                 self.restarted.append(self.spawned)
-            self._restart = None
+            self.restart = None
         expected = [self._ground.ledger.expectation(gpu) for gpu in self.plan.gpus]
         try:
             owned, process = launch(self.id, self.model, self.plan, expected, self._ground)
@@ -228,40 +235,21 @@ class Supervisor(EngineView):
     # What fails.
 
     def _start_failed(self, errors: tuple[str, ...], how: str) -> None:
-        self._fail(diagnosis.load_failure(self._lines(_DIAGNOSED_LINES), errors, how))
+        self._fail(diagnosis.load_failure(self._lines(diagnosis.READ_LINES), errors, how))
 
     def _died(self, what: str) -> None:
-        self._fail(diagnosis.death(self._lines(_DIAGNOSED_LINES), what))
+        self._fail(diagnosis.death(self._lines(diagnosis.READ_LINES), what))
 
     def _fail(self, failure: Failure) -> None:
         """Decide whether it will be started again, before anybody is told that it failed."""
         if self.state in (State.STARTING, State.READY):
-            self._restart = self._decide(failure)
+            self.restart = ending.restart(self, failure, self._ground, self._wanted())
         self.dispatch(Event.FAIL, failure.message, failure)
-
-    def _decide(self, failure: Failure) -> restarts.Restart | None:
-        served = self.ready is not None or bool(self.restarted)
-        disturbed = failure.reason == "PROFILING_DISTURBED"
-        self._disturbances += disturbed
-        decision = restarts.decide(
-            self._ground.restarts,
-            self.restarted,
-            now=time.time(),
-            # Of a first start the client is told, who may know better than to try the same again.
-            hopeless=failure.invalid or not served,
-            wanted=self._wanted(),
-            dice=random.random(),  # noqa: S311 - keeps engines apart, and no secret
-            disturbances=self._disturbances if disturbed else 0,
-        )
-        if served or disturbed:
-            message = "It is started again." if isinstance(decision, restarts.Restart) else "It is given up."
-            self._ground.events.record(Kind.RESTART, message, reasons=[decision.reason], engine=self.id)
-        return decision if isinstance(decision, restarts.Restart) else None
 
     def _wait(self) -> None:
         """Wait for the time of the next start, then for its GPUs."""
-        assert self._restart is not None
-        delay = self._restart.delay_seconds
+        assert self.restart is not None
+        delay = self.restart.delay_seconds
         self.next_start = time.time() + delay
         self.progress = LoadProgress(message=f"starts again in {delay:.0f} s")
         self._is_due = False
@@ -272,22 +260,27 @@ class Supervisor(EngineView):
         self._changed()
 
     def _lines(self, count: int) -> list[str]:
-        return self._run.lines(count) if self._run is not None else []
+        source = self._run or self._remnant
+        return source.lines(count) if source is not None else []
 
     # What ends.
 
     async def _reclaim(self) -> None:
         assert self.plan is not None
         self.last_lines = self._lines(_KEPT_LINES)
-        self.remains = ending.remains(self.id, self._run, self.plan, self._ground)
+        left = self._remnant.remains if self._remnant is not None else None
+        self.remains = left or ending.remains(self.id, self._run, self.plan, self._ground)
         self.report = report = await ending.end(self.remains, self._ground)
         if self._run is not None:
             self._generated += self._run.generated_tokens
             self._run.disown()
             self._run = None
+        if self._remnant is not None:
+            self._remnant.disown()
+            self._remnant = None
         if not report.verified:
             self.dispatch(Event.UNRECLAIMED, report.summary, Failure("RECLAIM_FAILED", report.summary))
-        elif self._restart is not None and not self.life.unwanted and self._wanted():
+        elif self.restart is not None and not self.life.unwanted and self._wanted():
             self.dispatch(Event.RETRY, report.summary)
         else:
             self.dispatch(Event.RECLAIMED, report.summary)

@@ -43,6 +43,8 @@ class EngineView:
         self.adopted = False
         self.restarted: list[float] = []
         """When it was started again after failures, in seconds since the epoch."""
+        self.disturbances = 0
+        """How often its start was disturbed by a neighbour on its GPU."""
         self.next_start: float | None = None
         """When it will be, while it waits for that."""
         self.last_lines: list[str] = []
@@ -50,7 +52,8 @@ class EngineView:
         self._run: Incarnation | None = None
         self._generated = 0
         """Tokens of earlier incarnations."""
-        self._restart: restarts.Restart | None = None
+        self.restart: restarts.Restart | None = None
+        """The start after a failure that was decided on and not made yet."""
         self._is_due = True
         """True once it only waits for GPUs."""
         self._handed_over: VllmdError | None = None
@@ -98,7 +101,7 @@ class EngineView:
     @property
     def restarting(self) -> bool:
         """True while it is on its way to serve again after a failure."""
-        waits = self.state in (State.RECLAIMING, State.BACKOFF) and self._restart is not None
+        waits = self.state in (State.RECLAIMING, State.BACKOFF) and self.restart is not None
         return not self.life.unwanted and (waits or (self.state is State.STARTING and bool(self.restarted)))
 
     @property

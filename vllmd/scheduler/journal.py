@@ -17,14 +17,29 @@ from typing import Any
 
 import msgspec
 
+from vllmd.engines.diagnosis import Failure
 from vllmd.planner.plan import Plan
 
 VERSION = 1
+"""Stays for as long as what is new has a default: an upgrade, or the way back from one, must cost no engine."""
 _PAUSE_SECONDS = 0.05
 """Changes come in bursts: what happens within this is written once."""
 _MAX_BYTES = 64 << 20
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RestartRecord:
+    """The start after a failure that was decided on and not made yet."""
+
+    due: float
+    """Seconds since the epoch."""
+    failure: Failure
+    reclaimed: bool
+    """True once what had failed was proven to be gone: whatever runs after that is of the new start."""
+    counts: bool
+    """False if it costs nothing of the budget."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +58,8 @@ class EngineRecord:
     spawned: float | None
     ready: float | None
     restarted: list[float]
+    restart: RestartRecord | None = None
+    """`None` also in journals of daemons that did not write it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from vllmd.engines import ending
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
-from vllmd.engines.predecessor import Survivor
 from vllmd.engines.reclaim import Remains, Report
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
-from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.models import files
 from vllmd.planner.plan import Infeasible, Plan, plan
@@ -75,6 +74,7 @@ class Placement:
         """Engines that ended without the proof that all of theirs is gone."""
         self._settled: set[str] = set()
         """Those that have ended and whose end has been taken notice of."""
+        self._waiting = False
         self._pumped = 0
         """How often anything changed: a plan is made of a look at the GPUs, and that may be outdated by now."""
 
@@ -116,17 +116,24 @@ class Placement:
         self.pump()
         return entry
 
-    def adopt(self, record: EngineRecord, survivor: Survivor) -> Entry:
-        """Go on with an engine of an earlier daemon."""
-        assert record.plan is not None
-        wish = Wish(record.model, record.revision, record.engine_args, record.auto_config)
-        for held in survivor.spec.gpus:
-            self._ground.ledger.remember(Expectation(held.uuid, held.floor_bytes))
-        entry = self._enter(record.id, wish)
-        entry.supervisor.created = record.created
-        entry.supervisor.restarted = list(record.restarted)
-        entry.supervisor.adopt(survivor, record.plan, record.spawned, record.ready)
+    def inherit(self, record: EngineRecord) -> Entry:
+        """Enter an engine of an earlier daemon, with its past; its supervisor is yet to be told what is left of it."""
+        entry = self._enter(record.id, Wish(record.model, record.revision, record.engine_args, record.auto_config))
+        supervisor = entry.supervisor
+        supervisor.plan, supervisor.adopted, supervisor.created = record.plan, True, record.created
+        supervisor.spawned, supervisor.ready = record.spawned, record.ready
+        supervisor.restarted = list(record.restarted)
         return entry
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Start nothing meanwhile: what is still to be ended may hold memory on any GPU, and is no engine here."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+            self.pump()
 
     def _enter(self, engine_id: str, wish: Wish) -> Entry:
         supervisor = Supervisor(engine_id, wish.model, self._ground, self.pump, lambda: self._wanted(entry))
@@ -151,7 +158,7 @@ class Placement:
             elif entry.stop_reason is not None and not self._busy(supervisor.plan, supervisor):
                 reason, entry.stop_reason = entry.stop_reason, None
                 supervisor.stop(reason)
-            elif supervisor.due and supervisor.id not in self._planning:
+            elif supervisor.due and supervisor.id not in self._planning and not self._waiting:
                 self._planning.add(supervisor.id)
                 spawn(f"plan {supervisor.id}", self._plan_and_start(entry))
 

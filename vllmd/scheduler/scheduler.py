@@ -59,7 +59,7 @@ class Scheduler:
         self.leases = LeaseBook()
         self.journal = Journal(journal, self._contents)
         self.engines = Placement(ground, quarantines, self._kept, self.leases.drop_engine, self.journal)
-        self._root = ground.root
+        self._ground = ground
         self.admission = Admission(ground.backend, allowed_args)
         self._lease_ttl = lease_ttl
         self._idle_timeout = idle_timeout
@@ -68,17 +68,15 @@ class Scheduler:
         return adoption.contents(self.engines.alive(), self.leases)
 
     def adopt(self, earlier: Contents) -> frozenset[str]:
-        """Go on with what lives of an earlier daemon's engines, and its leases; returns the engines' ids.
+        """Go on with an earlier daemon's engines that live, or that somebody has a lease on; returns their ids.
 
         Those that nobody has a lease on stay for a while as well: whoever waited for them will ask again.
         """
-        adopted = [self.engines.adopt(*found) for found in adoption.survivors(earlier, self._root)]
-        ids = frozenset(entry.supervisor.id for entry in adopted)
-        adoption.restore(earlier, ids, self.leases)
+        adopted = adoption.take_over(earlier, self.engines, self.leases, self._ground)
         for entry in (entry for entry in adopted if not self.leases.count(entry.supervisor.id)):
             entry.waiting += 1
             asyncio.get_running_loop().call_later(adoption.SHORTEST_SECONDS, self._leave, entry)
-        return ids
+        return frozenset(entry.supervisor.id for entry in adopted)
 
     def _leave(self, entry: Entry) -> None:
         entry.waiting -= 1
