@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -11,12 +12,13 @@ from tests.fakes.predecessors import ended
 from tests.fakes.processes import Family, eventually, lives, processes_of
 from vllmd.engines import directory
 from vllmd.engines.containment import Containment
-from vllmd.engines.predecessor import reclaim_all, remnant
+from vllmd.engines.predecessor import half_ended, reclaim_all, remnant, survivor
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
-from vllmd.worker.processes import boot_id
+from vllmd.worker.processes import boot_id, signal_to
 from vllmd.worker.spec import LOG, SPEC, Held, Progress, Spec, append_progress, read_progress
+from vllmd.worker.tree import Tree
 
 DAEMON = """
 import asyncio, pathlib, signal, sys
@@ -77,6 +79,25 @@ async def test_engine_of_a_daemon_that_was_killed_is_ended(
     assert shared_memory(engine_id) == []
     assert list(root.iterdir()) == []
     assert cgroup is None or not cgroup.exists()
+
+
+async def test_an_engine_that_is_half_ended_is_ended(
+    root: pathlib.Path, engine_id: str, containment: Containment, monitor: GpuMonitor
+) -> None:
+    """Its daemon had stopped the tree, to list it and to kill it, and died in between: nobody else wakes it again."""
+    daemon = Daemon(root, engine_id, containment)
+    tree = Tree(engine_id, None, containment.path(engine_id), root / engine_id)
+    before = half_ended(tree)
+    signal_to(tree.members()[-1].identity, signal.SIGSTOP)
+    assert eventually(lambda: half_ended(tree))
+    daemon.kill()
+    found = survivor(root / engine_id)
+    (report,) = await ended(root, monitor)
+
+    assert not before
+    assert found is None
+    assert (report.verified, report.killed) == (True, 4)
+    assert processes_of(engine_id) == []
 
 
 async def test_engine_of_a_daemon_that_lives_is_left_alone(

@@ -157,15 +157,14 @@ def test_what_died_with_its_daemon_is_cleared_up_by_the_next() -> None:
         assert all(engine.state == FAILED for engine in second.status().engines)
 
 
-def test_a_worker_that_hangs_is_not_taken_over_for_long() -> None:
-    """It does not say hello, and is killed with all of its own."""
+def test_a_worker_that_is_stopped_is_not_taken_over() -> None:
+    """It could not say hello; it is killed with all of its own before the next daemon is ready."""
     with home("--backend", "fake", "--adoption-timeout", "600", "--restart-limit", "0") as place:
         first = place.start()
         name = first.load(fake_workers=2).engine.name
         os.kill(first.engine(name).pid, signal.SIGSTOP)
         first.kill()
-        second = place.start()
-        until(lambda: second.engine(name).state == FAILED, "the end of what hangs")
+        place.start()
 
         assert place.leftovers(name) == []
 

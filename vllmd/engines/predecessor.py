@@ -64,7 +64,10 @@ class Remnant:
 
 
 def survivor(directory: pathlib.Path) -> Survivor | None:
-    """Take an engine's directory over if its worker still runs; `None` if there is none, or it has another owner."""
+    """Take an engine's directory over if its worker still runs; `None` if there is none, or it has another owner.
+
+    So it is if the tree is half ended: who asked for its end may be unknown by now, but that it was begun is seen.
+    """
     try:
         owned = own(directory)
     except (BlockingIOError, FileNotFoundError):
@@ -72,7 +75,7 @@ def survivor(directory: pathlib.Path) -> Survivor | None:
     spec = _spec(directory)
     tree = _tree(directory, spec)
     stat = read_stat(tree.leader.pid) if tree.leader is not None else None
-    if spec is None or stat is None or stat.dead or stat.identity != tree.leader:
+    if spec is None or stat is None or stat.dead or stat.identity != tree.leader or half_ended(tree):
         owned.disown()
         return None
     return Survivor(owned, tree, spec)
@@ -84,6 +87,14 @@ def remnant(directory: pathlib.Path, containment: Containment) -> Remnant | None
     if owned is not None:
         return Remnant(owned, _remains(directory, containment))
     return None if os.path.lexists(directory) else Remnant(None, _without_directory(directory, containment))
+
+
+def half_ended(tree: Tree) -> bool:
+    """Tell whether somebody of a tree is stopped: its daemon died between that and the kill, or before it was written.
+
+    Nothing else stops an engine's processes for long. Who is held by a debugger is in another state.
+    """
+    return any(stat.state == "T" for stat in tree.members())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -179,9 +179,13 @@ def _enter(heir: _Heir, engines: Placement, ground: Ground) -> Entry:
 def _failure(record: EngineRecord, remnant: Remnant) -> Failure:
     """Find out why an engine does not run that no daemon saw fail."""
     lines = remnant.lines(diagnosis.READ_LINES)
+    # The journal may not say yet why it was being ended. Had somebody asked for that, they had no answer and will ask
+    # again, while the clients of its leases can't do anything about it.
+    half = predecessor.half_ended(remnant.remains.tree)
+    how = "was being ended when its daemon died" if half else "ended with its daemon, or after it"
     if record.ready is None:
-        return diagnosis.load_failure(lines, remnant.errors(), "ended with its daemon, or after it,")
-    return diagnosis.death(lines, "its worker ended with its daemon, or after it")
+        return diagnosis.load_failure(lines, remnant.errors(), f"{how},")
+    return diagnosis.death(lines, f"its worker {how}")
 
 
 async def linked_up(engines: Placement, engine_ids: Iterable[str], timeout: float) -> None:
