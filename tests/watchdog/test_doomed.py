@@ -53,6 +53,20 @@ def test_what_gpus_should_hold_afterwards() -> None:
     assert tree.expected == (Expectation("GPU-0", GIB),)
 
 
+def test_a_tree_that_has_grown_is_put_together_with_what_it_was() -> None:
+    """Some of those who were in it before may not have ended yet; what the GPUs held then counts."""
+    old = judged(7, Verdict.ORPHAN, uuid="GPU-0", engine="old")
+    new = judged(8, Verdict.ORPHAN, uuid="GPU-1", engine="old")
+    earlier = Doomed("old", (old,), (gpu(0, used=GIB),))
+    later = Doomed("old", (new,), (gpu(0, used=2 * GIB), gpu(1)))
+    both = later.joined(earlier)
+
+    assert later.has_grown(earlier)
+    assert not earlier.has_grown(both)
+    assert both.pids == [8, 7]
+    assert both.gpus == (gpu(0, used=GIB), gpu(1))
+
+
 async def end(foreign: Foreign, gpus: HeldGpus, shown: tuple[Gpu, ...], confirmed: bool = True) -> tuple[object, ...]:
     """End the core of a foreign program; returns the report and who was told to be killed."""
     monitor = GpuMonitor(gpus)

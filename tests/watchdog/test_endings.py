@@ -4,7 +4,7 @@ import pathlib
 
 from tests.fakes.fake_gpus import GIB, FakeGpus, gpu
 from tests.fakes.foreign import Foreign, Watched
-from tests.fakes.processes import ends, eventually
+from tests.fakes.processes import Family, ends, eventually, lives
 from vllmd.events import Kind
 from vllmd.watchdog.endings import LOST_SECONDS, RETRY_SECONDS
 from vllmd.watchdog.observe import Observer
@@ -71,6 +71,32 @@ async def test_memory_that_stays_quarantines_its_gpu(runtime: pathlib.Path) -> N
             assert "NVML does not show its memory back" in before.reason
             assert watched.quarantines.get("GPU-0") is None
             assert watched.quarantines.get("GPU-1") is not None
+
+
+async def test_a_tree_that_would_not_go_and_grows_is_ended_again(runtime: pathlib.Path, engine_id: str) -> None:
+    """Who comes later was never killed, so there is nothing to wait for; the quarantine is as it was."""
+    async with Watched(runtime, timeout=0.2) as watched:
+        with Family("calm", engine_id, directory=runtime / engine_id) as first:
+            watched.gpus.hold("GPU-0", first.child)
+            watched.gpus.driver_bytes = GIB
+            watched.gpus.on_snapshot(2, lambda: setattr(watched.gpus, "driver_bytes", 2 * GIB))
+            await watched.dog.round()
+            await watched.tells(Kind.RECLAIM)
+            kept = watched.quarantines.get("GPU-0")
+        with Family("calm", engine_id, directory=runtime / engine_id) as second:
+            watched.gpus.hold("GPU-0", second.child)
+            watched.gpus.hold("GPU-1", second.leader)
+            await watched.dog.round()
+            await watched.tells(Kind.RECLAIM, 2)
+            left = [member for member in second.members if lives(member)]
+            still = watched.quarantines.get("GPU-0"), watched.quarantines.get("GPU-1")
+        watched.gpus.driver_bytes = GIB
+        await watched.dog.round()
+
+        assert kept is not None
+        assert not left
+        assert still == (kept, None)
+        assert watched.quarantines.get("GPU-0") is None
 
 
 async def test_what_only_nvml_lists_quarantines_its_gpu(runtime: pathlib.Path) -> None:

@@ -62,6 +62,17 @@ class Doomed:
         floors = ((gpu, gpu.unaccounted_bytes) for gpu in self.gpus)
         return tuple(Expectation(gpu.uuid, gpu.used_bytes if floor is None else floor) for gpu, floor in floors)
 
+    def has_grown(self, earlier: Doomed) -> bool:
+        """Tell whether there is somebody in it who was not in it earlier."""
+        return not set(self.identities) <= set(earlier.identities)
+
+    def joined(self, earlier: Doomed) -> Doomed:
+        """Put it together with what it was earlier, of whom some may not have ended yet."""
+        identities = set(self.identities)
+        members = [one for one in earlier.members if one.stat is not None and one.stat.identity not in identities]
+        gpus = {gpu.uuid: gpu for gpu in (*self.gpus, *earlier.gpus)}
+        return Doomed(self.key, (*self.members, *members), tuple(gpus.values()))
+
     def alive(self) -> list[Identity]:
         """List those of its processes that have not ended."""
         stats = [(identity, read_stat(identity.pid)) for identity in self.identities]

@@ -96,8 +96,15 @@ class Endings:
         return running
 
     def new(self, trees: Iterable[Doomed]) -> list[Doomed]:
-        """Pick the trees that nobody is at yet, and whose turn it is not only later."""
-        return [doomed for doomed in trees if doomed.key not in self._running and doomed.key not in self._stuck]
+        """Pick the trees that nobody is at yet, and whose turn it is not only later.
+
+        One that would not end and has got somebody new since is among them: they were never killed.
+        """
+        return [doomed for doomed in trees if doomed.key not in self._running and self._is_new(doomed)]
+
+    def _is_new(self, doomed: Doomed) -> bool:
+        stuck = self._stuck.get(doomed.key)
+        return stuck is None or (stuck.doomed is not None and doomed.has_grown(stuck.doomed))
 
     def review(self, scene: Scene, stood: Callable[[Judged], float]) -> None:
         """Let GPUs out of quarantine, put those in that hold memory of lost processes, and try again what is due."""
@@ -175,6 +182,12 @@ class Endings:
         uuids = frozenset(one.uuid for one in expected) | (before.quarantined if before is not None else frozenset())
         for uuid in uuids:
             self._quarantines.put(uuid, reason, engine, holder=("watchdog", key))
+        if before is not None:
+            # What its GPUs should hold was known best before any of this was in use for nobody.
+            expected = tuple({one.uuid: one for one in (*expected, *before.expected)}.values())
+            pids = (*pids, *before.pids)
+            if doomed is not None and before.doomed is not None:
+                doomed = doomed.joined(before.doomed)
         retry_at = self._clock() + RETRY_SECONDS
         self._stuck[key] = _Stuck(doomed, frozenset(pids), tuple(expected), uuids, retry_at)
 
