@@ -11,6 +11,7 @@ from vllmd.gpu.inventory import Gpu, Inventory
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.watchdog.doomed import Doomed, end_foreign, end_ours, trees
+from vllmd.watchdog.halted import noted
 from vllmd.watchdog.scene import Judged, Scene, Share
 from vllmd.watchdog.verdicts import Judgement, Verdict
 from vllmd.worker.processes import Identity, Stat
@@ -71,9 +72,9 @@ async def end(foreign: Foreign, gpus: HeldGpus, shown: tuple[Gpu, ...], confirme
     """End the core of a foreign program; returns the report and who was told to be killed."""
     monitor = GpuMonitor(gpus)
     told: list[tuple[int, ...]] = []
-    report = await end_foreign(
-        Doomed(foreign.core, (), shown), stat_of(foreign.core.pid), monitor, 1.0, lambda: confirmed, told.append
-    )
+    doomed, root = Doomed(foreign.core, (), shown), stat_of(foreign.core.pid)
+    with noted(pathlib.Path("/nowhere"), foreign.core) as note:
+        report = await end_foreign(doomed, root, monitor, 1.0, lambda: confirmed, told.append, note)
     monitor.close()
     return report, told
 

@@ -23,6 +23,7 @@ from vllmd.engines.predecessor import reclaim_all
 from vllmd.events import Kind
 from vllmd.scheduler import adoption, journal
 from vllmd.tasks import spawn
+from vllmd.watchdog import halted
 from vllmd.worker.processes import boot_id
 
 _LINK_SECONDS = 2.0
@@ -104,6 +105,7 @@ async def succeed(settings: Settings, parts: build.Parts) -> None:
             if not ended.report.verified:
                 parts.scheduler.engines.keep_off(ended.remains, ended.report)
         await adoption.reclaimed(parts.scheduler.engines, adopted, patience)
+    await asyncio.to_thread(halted.settle, parts.ground.root, parts.events)
     await adoption.linked_up(parts.scheduler.engines, adopted, _LINK_SECONDS)
 
 

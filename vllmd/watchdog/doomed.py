@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from vllmd.engines.containment import Containment
 from vllmd.gpu.inventory import Gpu
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
+from vllmd.watchdog.halted import Note
 from vllmd.watchdog.scene import Judged, Scene
 from vllmd.watchdog.verdicts import Verdict
 from vllmd.worker.descent import Descent
@@ -120,6 +122,7 @@ async def end_foreign(
     timeout: float,
     confirm: Callable[[], bool],
     killed: Callable[[tuple[int, ...]], None],
+    note: Note,
 ) -> reclaim.Report:
     """End an orphan of another program with all below it.
 
@@ -130,9 +133,11 @@ async def end_foreign(
         timeout: seconds for the processes' end, and again for the memory.
         confirm: asked once more when all of it is stopped.
         killed: called with the pids that were killed, before the wait for the memory.
+        note: where it is written down who is stopped, for a daemon that comes after this one's death.
     """
     start = time.monotonic()
-    result = await asyncio.to_thread(Descent(root).kill, timeout, confirm)
+    kill = functools.partial(Descent(root).kill, timeout, lambda: confirm() and note.confirmed(), note.stopping)
+    result = await asyncio.to_thread(kill)
     exited = time.monotonic()
     if not result.pids:
         return reclaim.Report(False, "Left alone: it is not any more what it was when that was decided.")

@@ -16,6 +16,7 @@ from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.tasks import spawn
 from vllmd.watchdog.doomed import Doomed, Key, end_foreign, end_ours
+from vllmd.watchdog.halted import noted
 from vllmd.watchdog.scene import Judged, Scene
 from vllmd.watchdog.verdicts import Verdict
 from vllmd.worker.processes import Identity, Stat
@@ -148,7 +149,10 @@ class Endings:
         def killed(pids: tuple[int, ...]) -> None:
             self._tell_killed(doomed, pids)
 
-        return await end_foreign(doomed, root, self._monitor, self._timeout, lambda: self._confirm(root), killed)
+        with noted(self._root, root.identity) as note:
+            return await end_foreign(
+                doomed, root, self._monitor, self._timeout, lambda: self._confirm(root), killed, note
+            )
 
     def _tell_killed(self, doomed: Doomed, pids: tuple[int, ...]) -> None:
         stat = doomed.members[0].stat

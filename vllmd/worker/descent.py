@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .processes import Identity, Stat, hold, processes, read_stat, send
 from .tree import Killed
@@ -23,6 +23,9 @@ _STOP_SECONDS = 1.0
 
 _LOOK_SECONDS = 0.002
 _SPARED = Killed((), ())
+
+Stopping = Callable[[Sequence[Stat]], None]
+"""Who is told of processes that are to be stopped."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,12 +74,13 @@ class Descent:
         root = self.root
         return (stat.identity, stat.name, stat.parent_pid) == (root.identity, root.name, root.parent_pid)
 
-    def kill(self, timeout: float, confirm: Callable[[], bool]) -> Killed:
+    def kill(self, timeout: float, confirm: Callable[[], bool], stopping: Stopping = lambda stats: None) -> Killed:
         """SIGKILL the whole tree and wait for its end, at most *timeout* seconds; blocks.
 
         Args:
             timeout: seconds.
             confirm: asked when all of the tree is stopped. If it says no, the tree goes on as if nothing had been.
+            stopping: told who is to be stopped, right before that.
 
         Returns:
             Who was killed: nobody if the root is not who it was, or is not confirmed, or if somebody of the tree
@@ -86,7 +90,7 @@ class Descent:
         held: dict[Identity, _Held] = {}
         victims: list[_Held] = []
         try:
-            if not self._stop(held, time.monotonic() + min(_STOP_SECONDS, timeout / 4)) or not confirm():
+            if not self._stop(held, time.monotonic() + min(_STOP_SECONDS, timeout / 4), stopping) or not confirm():
                 return _SPARED
             victims = [one for one in held.values() if one.now is not None and _signal(one, signal.SIGKILL)]
             alive = _await_ends(victims, deadline)
@@ -98,13 +102,15 @@ class Descent:
                     _signal(one, signal.SIGCONT)
                 os.close(one.fd)
 
-    def _stop(self, held: dict[Identity, _Held], deadline: float) -> bool:
+    def _stop(self, held: dict[Identity, _Held], deadline: float, stopping: Stopping) -> bool:
         """Hold and stop everybody, until a look finds nobody new and all have stopped; tell whether that worked.
 
         Those who do not stop in time are in the kernel, and so fork nobody.
         """
         while members := self.members():
             fresh = [stat for stat in members if stat.identity not in held]
+            if fresh:
+                stopping(fresh)
             for stat in fresh:
                 fd = hold(stat.identity)
                 if fd is None:
