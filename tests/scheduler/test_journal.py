@@ -125,3 +125,33 @@ async def test_a_journal_that_is_removed_stays_away(tmp_path: Path) -> None:
     await kept.save()
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_saves_that_are_asked_for_together_share_a_write(tmp_path: Path) -> None:
+    """One that begins after the last of them asked, so that each finds what it knew in it."""
+    made: list[Contents] = []
+
+    def contents() -> Contents:
+        made.append(CONTENTS)
+        return CONTENTS
+
+    kept = Journal(tmp_path / "j", contents)
+    await asyncio.gather(*(kept.save() for _ in range(50)))
+
+    assert len(made) == 1
+    await kept.save()
+    assert len(made) == 2
+
+
+async def test_a_write_goes_on_though_nobody_waits_for_it(tmp_path: Path) -> None:
+    """A second one that began meanwhile would write into the same file."""
+    kept = Journal(tmp_path / "j", lambda: CONTENTS)
+    call = spawn("a call that its client ends", kept.save())
+    await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await kept.save()
+
+    assert journal.read(tmp_path / "j", "b") == CONTENTS
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]

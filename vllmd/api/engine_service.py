@@ -50,6 +50,8 @@ class EngineService(EngineServiceServicer):
             lease = self._scheduler.grant(entry, ttl, request.hold)
         delivered = False
         try:
+            # Before its client hears of it, so that a daemon that dies next does not take the lease along.
+            await self._scheduler.journal.save()
             yield pb.LoadModelResponse(
                 loaded=pb.LoadedModel(lease=self._lease(lease), engine=self._engine(entry), reused=reused)
             )
@@ -97,6 +99,7 @@ class EngineService(EngineServiceServicer):
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         """End a lease, and wait for the engine if that ends it."""
         entry = self._scheduler.release(parse.id_of(request.lease, "leases"))
+        await self._scheduler.journal.save()
         await self._scheduler.settled(entry)
         return pb.ReleaseResponse(engine=self._engine(entry))
 

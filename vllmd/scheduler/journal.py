@@ -19,6 +19,7 @@ import msgspec
 
 from vllmd.engines.diagnosis import Failure
 from vllmd.planner.plan import Plan
+from vllmd.tasks import spawn
 
 VERSION = 1
 """Stays for as long as what is new has a default: an upgrade, or the way back from one, must cost no engine."""
@@ -128,6 +129,8 @@ class Journal:
         self._contents = contents
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._begun = 0
+        """How many times it was begun to be written."""
         self._failing = False
 
     def touch(self) -> None:
@@ -135,8 +138,18 @@ class Journal:
         self._changed.set()
 
     async def save(self) -> None:
-        """Write it now; what goes wrong is logged, as no work may depend on a disk that is full."""
+        """Have it written before this returns; what goes wrong is logged: no work may depend on a disk that is full.
+
+        Many at once are served by one write that begins after they asked. A caller that is cancelled leaves the write
+        to its end, as two at a time would spoil the file.
+        """
+        await asyncio.shield(spawn("write the journal", self._save(self._begun + 1)))
+
+    async def _save(self, needed: int) -> None:
         async with self._writing:
+            if self._begun >= needed:
+                return
+            self._begun += 1
             self._changed.clear()
             if self._path is None:
                 return

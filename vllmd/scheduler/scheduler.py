@@ -256,6 +256,7 @@ class Scheduler:
             entry.supervisor.stop(reason, force=True)
         else:
             self.engines.ask_to_stop(entry, reason)
+        await self.journal.save()  # else a daemon that comes next could start it again for the leases on it
         await entry.supervisor.ended()
         return entry
 
