@@ -136,3 +136,15 @@ def test_a_zombie_lives_while_it_has_a_thread(simulation: pathlib.Path) -> None:
         kill(family.leader)
         assert ends(family.leader, 5.0)
         assert not lives(family.leader)
+
+
+def test_who_dies_while_it_claims_leaves_nothing_among_the_claims(simulation: pathlib.Path) -> None:
+    """Killed when its file is written and not yet called what it is to be called."""
+    dies = "import os, pathlib, signal; pathlib.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+    call = f"from vllmd.worker.simulation import claim; claim(pathlib.Path({str(simulation)!r}), {{{A!r}: 1}})"
+    done = subprocess.run([sys.executable, "-c", dies + call], check=False)
+
+    assert done.returncode == -9
+    assert list((simulation / CLAIMS).iterdir()) == []
+    claim(simulation, {A: 9 * GIB})
+    assert list(held(simulation / CLAIMS).values()) == [{A: 9 * GIB}]

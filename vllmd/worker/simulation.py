@@ -89,7 +89,8 @@ def claim(directory: pathlib.Path, shares: Mapping[str, int], identity: Identity
         for index, (uuid, size) in enumerate(shares.items()):
             if size > free[uuid]:
                 raise OutOfMemory(_sentence(index, size, gpus[uuid].total_bytes, free[uuid]))
-        write(directory / CLAIMS / name_of(identity), msgspec.json.encode(shares))
+        # By a name that the next one takes as well: a process that is killed before the rename leaves it behind.
+        write(directory / CLAIMS / name_of(identity), msgspec.json.encode(shares), directory / ".claim.new")
 
 
 def held(directory: pathlib.Path) -> dict[Identity, Shares]:
@@ -104,9 +105,15 @@ def held(directory: pathlib.Path) -> dict[Identity, Shares]:
     return found
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file of the directory whole: who reads it finds the old or the new. The lock is held, or not needed."""
-    new = path.with_name(f".{path.name}.new")  # a name that is no claim's
+def write(path: pathlib.Path, content: bytes, new: pathlib.Path | None = None) -> None:
+    """Write a file of the directory whole: who reads it finds the old or the new. The lock is held, or not needed.
+
+    Args:
+        path: the file.
+        content: all of it.
+        new: what it is called before it is whole.
+    """
+    new = new or path.with_name(f".{path.name}.new")  # a name that is no claim's
     new.write_bytes(content)
     new.rename(path)
 
