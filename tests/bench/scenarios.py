@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from tests.bench.foreign import ForeignServer, alive
+from tests.host.foreign import ForeignServer, alive
 from tests.host.running import Home, RunningDaemon, cores_of, identity_of, kill, load_request, until
 from vllmd.gpu.nvml import Nvml
 from vllmd.v1 import engine_pb2, event_pb2, gpu_pb2, host_service_pb2
