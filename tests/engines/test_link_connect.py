@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import socket
 
 import pytest
 
 from tests.fakes.link_worker import HELLO, until
 from tests.fakes.scripted_worker import INFO
+from vllmd.engines import link
 from vllmd.engines.link import connect
 from vllmd.worker import protocol
 from vllmd.worker.protocol import Dead, Hello
@@ -59,3 +61,15 @@ async def test_nobody_listening_is_an_error(runtime: pathlib.Path) -> None:
     """Of the operating system's."""
     with pytest.raises(FileNotFoundError):
         await connect(runtime / "link.sock", lambda _: None)
+
+
+async def test_worker_that_says_nothing_is_given_up(runtime: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says who was silent, and for how long."""
+    monkeypatch.setattr(link, "_HELLO_SECONDS", 0.01)
+    path = runtime / "link.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+
+        with pytest.raises(TimeoutError, match=r"^the worker did not say hello within 0\.01 s$"):
+            await connect(path, lambda _: None)

@@ -82,7 +82,7 @@ def test_token_ids_outside_the_vocabulary_are_refused_by_name(token_ids: list[in
         ("Expected `int`, got `str` - at `$.stop_token_ids[0]`", "stop_token_ids[0]: expected `int`, got `str`"),
         ("Expected `int`, got `str` - at `key` in `$.logit_bias`", "logit_bias: expected `int`, got `str`"),
         ("top_p must be in (0, 1], got 2.0.", "top_p must be in (0, 1], got 2.0."),
-        ("", "ValueError"),
+        ("", "ValueError, which says no more"),
     ],
 )
 def test_a_clients_error_names_the_parameter(said: str, shown: str) -> None:

@@ -14,6 +14,7 @@ from vllmd.engines.restarts import Restart
 from vllmd.engines.view import EngineView
 from vllmd.events import Kind
 from vllmd.planner.plan import Plan
+from vllmd.worker.causes import named
 from vllmd.worker.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:
         report = await reclaim.reclaim(what, ground.monitor, ground.reclaim_timeout)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not stay RECLAIMING for ever
         _log.error("engine %s can't be reclaimed", engine_id, exc_info=error)
-        report = reclaim.Report(False, f"Not proven to be gone: {type(error).__name__}: {error}.")
+        report = reclaim.Report(False, f"Not proven to be gone: {named(error)}.")
     ground.ledger.strike(engine_id)
     gpus = [expected.uuid for expected in what.expected]
     ground.events.record(Kind.RECLAIM, report.summary, engine=engine_id, gpus=gpus, pids=report.pids)

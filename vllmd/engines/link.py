@@ -22,6 +22,7 @@ from vllmd.engines.stall import Vitals
 from vllmd.engines.streams import Stream
 from vllmd.errors import EngineFailed, InvalidRequest, Unavailable, VllmdError
 from vllmd.worker import protocol
+from vllmd.worker.causes import text_of
 
 LATE_SECONDS = 0.020
 """A frame that took longer than this to get here says that the daemon is behind."""
@@ -135,7 +136,7 @@ class Link:
             while self._receive() and time.monotonic() < until:
                 pass
         except (OSError, EOFError, protocol.ProtocolError, msgspec.DecodeError) as error:
-            self._break(str(error) or type(error).__name__)
+            self._break(text_of(error))
         self._wake()
 
     def _receive(self) -> bool:
@@ -212,6 +213,9 @@ async def connect(path: pathlib.Path, closed: Callable[[str], None]) -> Link:
         if hello.protocol not in protocol.SPOKEN:
             raise protocol.ProtocolError(f"the worker speaks protocol {hello.protocol}, not {protocol.SPOKEN}")
         return Link(connection, hello, splitter, closed)
+    except TimeoutError:
+        connection.close()
+        raise TimeoutError(f"the worker did not say hello within {_HELLO_SECONDS:g} s") from None
     except BaseException:
         connection.close()
         raise

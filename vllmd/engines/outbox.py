@@ -7,6 +7,8 @@ import collections
 import socket
 from collections.abc import Callable
 
+from vllmd.worker.causes import text_of
+
 MAX_UNSENT_BYTES = 64 << 20
 """What may wait for a worker that does not read; its socket's buffer holds some hundred kB more."""
 
@@ -71,4 +73,4 @@ class Outbox:
         except OSError as error:
             self.close()
             # Not from here: the caller is in the middle of something.
-            self._loop.call_soon(self._failed, str(error))
+            self._loop.call_soon(self._failed, text_of(error))

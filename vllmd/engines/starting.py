@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from vllmd.engines import link, logs
 from vllmd.engines.progress import LoadProgress, Phase, advance
+from vllmd.worker.causes import named
 from vllmd.worker.protocol import ProtocolError
 from vllmd.worker.spec import LINK, LOG, read_progress
 
@@ -47,7 +48,7 @@ async def follow(
     try:
         return await link.connect(directory / LINK, closed)
     except (OSError, ProtocolError) as error:
-        raise StartFailed((f"{type(error).__name__}: {error}",)) from error
+        raise StartFailed((named(error),)) from error
 
 
 def reported_errors(directory: pathlib.Path) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import traceback
 
 from . import plugin
 from .backend import Backend
+from .causes import causes
 from .lifeline import Lifeline
 from .processes import read_stat
 from .server import Server
@@ -87,16 +88,6 @@ def die_with_this_process() -> None:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     os.register_at_fork(after_in_child=arm)
-
-
-def causes(error: BaseException) -> tuple[str, ...]:
-    """List an exception and what caused it, outermost first."""
-    texts: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        texts.append(f"{type(current).__name__}: {current}")
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return tuple(dict.fromkeys(texts))
 
 
 if __name__ == "__main__":

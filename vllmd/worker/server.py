@@ -14,6 +14,7 @@ import msgspec
 
 from . import protocol
 from .backend import Backend, EngineDead, InvalidRequest, Output
+from .causes import named, text_of
 
 _LIVENESS_SECONDS = 0.2
 _WRITE_BUFFER_BYTES = 1 << 20
@@ -113,12 +114,12 @@ class Link(asyncio.Protocol):
                 async for output in outputs:
                     self._put(request.stream, output)
         except InvalidRequest as error:
-            self._refuse(request.stream, "invalid", str(error))
+            self._refuse(request.stream, "invalid", text_of(error))
         except EngineDead as error:
-            self._refuse(request.stream, "dead", str(error))
+            self._refuse(request.stream, "dead", text_of(error))
         except Exception as error:  # noqa: BLE001 - one stream's bug must not end the others; the log has it
             traceback.print_exc()
-            self._refuse(request.stream, "internal", f"{type(error).__name__}: {error}")
+            self._refuse(request.stream, "internal", named(error))
 
     def _refuse(self, stream: int, kind: str, message: str) -> None:
         self._send_step()  # even while writing is paused: the error comes after what was generated before

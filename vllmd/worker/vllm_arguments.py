@@ -11,6 +11,8 @@ import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from .causes import text_of
+
 _MSGSPEC_PATH = re.compile(r"^(.*) - at (?:`(?:key|value)` in )?`\$\.?(.*)`$", re.DOTALL)
 _MOST_SHOWN = 8
 
@@ -92,7 +94,7 @@ def refuse_foreign_tokens(name: str, token_ids: Sequence[int], vocab_size: int) 
 
 def client_text(error: BaseException) -> str:
     """Say what is wrong with a request, from the exception that refused it."""
-    text = str(error) or type(error).__name__
+    text = text_of(error)
     if found := _MSGSPEC_PATH.match(text):
         said, path = found.groups()
         return f"{path}: {said[:1].lower()}{said[1:]}"

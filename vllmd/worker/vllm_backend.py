@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from .backend import EngineDead, InvalidRequest, Output
+from .causes import named, text_of
 from .protocol import ChatPrompt, EngineInfo, Generate, Prompt, TextPrompt
 from .spec import Spec
 from .vllm_arguments import (
@@ -233,11 +234,11 @@ def is_a(error: BaseException, names: Collection[str]) -> bool:
 def whose_fault(error: Exception, started: bool) -> Exception:
     """Make of vLLM's *error* one of `Backend`'s, or a `RuntimeError`; *started* says that tokens had come."""
     if is_a(error, {"EngineDeadError"}):
-        return EngineDead(str(error))
+        return EngineDead(text_of(error))
     # vLLM wraps what it does not expect in an EngineGenerateError without a text.
     cause = error.__cause__ if is_a(error, {"EngineGenerateError"}) and error.__cause__ else error
     if is_a(cause, {"ChatTemplateResolutionError"}):
         return InvalidRequest(_NO_TEMPLATE)
     if is_a(cause, _CLIENT_ERRORS) and not started:
         return InvalidRequest(client_text(cause))
-    return RuntimeError(f"{type(cause).__name__}: {cause}")
+    return RuntimeError(named(cause))
