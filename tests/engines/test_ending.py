@@ -75,10 +75,10 @@ def test_whether_another_run_follows_is_told(make_ground: MakeGround) -> None:
     died, disturbed = Failure("ENGINE_DIED", "It died."), Failure("PROFILING_DISTURBED", "It was disturbed.")
     new, served = EngineView("e-1", "m"), EngineView("e-2", "m")
     served.ready = 1.0
-    first = ending.restart(new, died, ground, wanted=True)
-    again = ending.restart(served, died, ground, wanted=True)
-    nobodys = ending.restart(served, died, ground, wanted=False)
-    free = ending.restart(new, disturbed, ground, wanted=True)
+    first = ending.restart(new, died, ground, wanted="there is a lease on it")
+    again = ending.restart(served, died, ground, wanted="there is a lease on it")
+    nobodys = ending.restart(served, died, ground, wanted="")
+    free = ending.restart(new, disturbed, ground, wanted="there is a lease on it")
     events = ground.events.after(0)[0]
 
     assert (first, nobodys) == (None, None)

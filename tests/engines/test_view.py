@@ -24,7 +24,7 @@ def test_an_engine_that_failed_says_why_unless_it_is_on_its_way_back() -> None:
     view = EngineView("e-1", "org/model")
     view.life = Life(State.BACKOFF)
     view.failure = Failure("ENGINE_START_FAILED", "It broke.")
-    view.restart = Restart(8.0, "restart 1 of at most 3")
+    view.restart = Restart(8.0, ("restart 1 of at most 3",))
     view.next_start = time.time() + 8.0
     error = view.error()
     view.life = Life(State.FAILED)
@@ -39,7 +39,7 @@ def test_an_engine_that_failed_says_why_unless_it_is_on_its_way_back() -> None:
 def test_what_was_asked_to_end_is_not_on_its_way_back() -> None:
     """Whatever was decided before."""
     view = EngineView("e-1", "org/model")
-    view.restart = Restart(8.0, "restart 1 of at most 3")
+    view.restart = Restart(8.0, ("restart 1 of at most 3",))
     view.life = Life(State.RECLAIMING)
     before = view.restarting
     view.life = Life(State.RECLAIMING, unwanted=True)

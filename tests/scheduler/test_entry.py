@@ -40,6 +40,24 @@ async def test_what_the_plan_chose_counts_for_later_wishes() -> None:
         assert not entry.satisfies(wish(kv_cache_memory_bytes=1 << 20))
 
 
+async def test_who_needs_an_engine_is_told() -> None:
+    """Those who wait for it and those who have leases on it; what it generates just now brings nobody back."""
+    async with Host() as host:
+        with host.scheduler.loading(wish()) as entry:
+            waiting = entry.wanted(host.scheduler.leases)
+            await host.ready(entry)
+            first = host.scheduler.grant(entry, 60.0, False)
+        one = entry.wanted(host.scheduler.leases)
+        host.scheduler.grant(entry, 60.0, False)
+        two = entry.wanted(host.scheduler.leases)
+        with host.scheduler.generating(first.id, "", TextPrompt("a b"), {"max_tokens": 4000}):
+            host.scheduler.leases.drop_engine(entry.supervisor.id)
+            nobody = entry.wanted(host.scheduler.leases)
+
+        assert (waiting, one) == ("a client waits for it", "there is a lease on it")
+        assert (two, nobody) == ("there are 2 leases on it", "")
+
+
 async def test_tokens_are_counted_while_it_serves() -> None:
     """The count is that of the engine's link, and the rate is zero before there are samples."""
     async with Host() as host:

@@ -31,6 +31,11 @@ def kill_core(entry: Entry) -> None:
             kill(stat.identity)
 
 
+def told(host: Host) -> list[tuple[str, tuple[str, ...]]]:
+    """What was told of restarts, with the reasons."""
+    return [(event.message, event.reasons) for event in host.ground.events.after(0)[0] if event.kind is Kind.RESTART]
+
+
 async def left(host: Host, entry: Entry, state: State) -> None:
     """Wait until an engine is in another state."""
     await until(host.scheduler.engines.changed, lambda: entry.supervisor.state is not state)
@@ -76,6 +81,23 @@ async def test_an_engine_that_nobody_needs_is_not_started_again() -> None:
 
         assert State.FAILED is entry.supervisor.state
         assert entry.supervisor.restarted == []
+        assert told(host) == [("It is given up.", ("nobody has a lease on it",))]
+
+
+async def test_a_generation_alone_does_not_bring_an_engine_back() -> None:
+    """It ends with the engine, and then there is nobody to start it for: nothing else is told."""
+    async with Host(idle_timeout=600.0, restarts=PATIENT) as host:
+        entry, lease = await host.load(wish())
+        with host.scheduler.generating("", entry.supervisor.id, PROMPT, {"max_tokens": 4000}) as stream:
+            await stream.next()
+            host.scheduler.release(lease.id)
+            kill_core(entry)
+            with pytest.raises(Unavailable):
+                await finish(stream)
+            await entry.supervisor.ended()
+
+        assert State.FAILED is entry.supervisor.state
+        assert told(host) == [("It is given up.", ("nobody has a lease on it",))]
 
 
 async def test_an_engine_that_fails_again_and_again_is_given_up() -> None:
@@ -87,10 +109,13 @@ async def test_an_engine_that_fails_again_and_again_is_given_up() -> None:
             kill_core(entry)
             await left(host, entry, State.READY)
         await entry.supervisor.ended()
-        given_up = [event for event in host.ground.events.after(0)[0] if event.kind is Kind.RESTART][-1]
 
         assert len(entry.supervisor.restarted) == 2
-        assert given_up.reasons == ("it was started again 2 times within 600 s",)
+        assert told(host) == [
+            ("It is started again.", ("there is a lease on it", "restart 1 of at most 2 within 600 s")),
+            ("It is started again.", ("there is a lease on it", "restart 2 of at most 2 within 600 s")),
+            ("It is given up.", ("it was started again 2 times within 600 s",)),
+        ]
         with pytest.raises(NotFound):
             host.scheduler.lease(lease.id)
 
@@ -139,6 +164,7 @@ async def test_a_release_during_the_reclaim_is_heeded() -> None:
         await entry.supervisor.ended()
 
         assert entry.supervisor.restarted == []
+        assert told(host)[-1] == ("It is not started again after all.", ("nobody has a lease on it any more",))
 
 
 async def test_who_loads_meanwhile_waits_for_the_restart() -> None:

@@ -30,14 +30,14 @@ def remains(engine_id: str, run: Incarnation | None, plan: Plan, ground: Ground)
     return reclaim.Remains(tree, directory, expected=expected)
 
 
-def restart(view: EngineView, failure: Failure, ground: Ground, wanted: bool) -> Restart | None:
+def restart(view: EngineView, failure: Failure, ground: Ground, wanted: str) -> Restart | None:
     """Decide whether an engine that has just failed is started again, and tell; `None` if it is given up.
 
     Args:
         view: the engine.
         failure: why it failed.
         ground: what it shares with other engines.
-        wanted: whether anybody has a lease on it, or waits for it.
+        wanted: who has a lease on it, or waits for it; empty if nobody does.
     """
     served = view.ready is not None or bool(view.restarted)
     disturbed = failure.reason == "PROFILING_DISTURBED"
@@ -54,8 +54,16 @@ def restart(view: EngineView, failure: Failure, ground: Ground, wanted: bool) ->
     )
     if served or disturbed:
         message = "It is started again." if isinstance(decision, Restart) else "It is given up."
-        ground.events.record(Kind.RESTART, message, reasons=[decision.reason], engine=view.id)
+        ground.events.record(Kind.RESTART, message, reasons=decision.reasons, engine=view.id)
     return decision if isinstance(decision, Restart) else None
+
+
+def still(view: EngineView, report: reclaim.Report, ground: Ground, wanted: str) -> Restart | None:
+    """Look at a restart that was decided on again, once the reclaim is over, and tell if it is called off."""
+    why_not = restarts.against(report.verified, view.life.unwanted, wanted)
+    if view.restart is not None and why_not:
+        ground.events.record(Kind.RESTART, "It is not started again after all.", reasons=(why_not,), engine=view.id)
+    return None if why_not else view.restart
 
 
 async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:

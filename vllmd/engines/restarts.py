@@ -31,7 +31,7 @@ class Restart:
     """The engine is started again."""
 
     delay_seconds: float
-    reason: str
+    reasons: tuple[str, ...]
     counts: bool = True
     """False for one that costs nothing of the budget."""
 
@@ -40,7 +40,7 @@ class Restart:
 class GiveUp:
     """The engine is not started again."""
 
-    reason: str
+    reasons: tuple[str, ...]
 
 
 def resume(restart: Restart, due: float, now: float) -> Restart:
@@ -55,7 +55,7 @@ def decide(
     *,
     now: float,
     hopeless: bool,
-    wanted: bool,
+    wanted: str,
     dice: float,
     disturbances: int = 0,
 ) -> Restart | GiveUp:
@@ -66,19 +66,35 @@ def decide(
         earlier: when it was started again before, on the clock of *now*.
         now: seconds.
         hopeless: whether the cause can't change by another try.
-        wanted: whether anybody has a lease on it, or waits for it.
+        wanted: who has a lease on it, or waits for it; empty if nobody does.
         dice: a random number from 0 to 1.
         disturbances: how often its start was disturbed by a neighbour that came or went on its GPU, this time
             included; 0 if that is not why it failed.
     """
     if disturbances and wanted and disturbances <= MOST_DISTURBANCES:
-        return Restart(policy.first_delay_seconds, "a neighbour on its GPU disturbed its start", counts=False)
+        return Restart(policy.first_delay_seconds, ("a neighbour on its GPU disturbed its start", wanted), counts=False)
     if hopeless:
-        return GiveUp("another try can't change the cause")
+        return GiveUp(("another try can't change the cause",))
     if not wanted:
-        return GiveUp("nobody has a lease on it")
+        return GiveUp(("nobody has a lease on it",))
     recent = sum(time > now - policy.window_seconds for time in earlier)
     if recent >= policy.limit:
-        return GiveUp(f"it was started again {recent} times within {policy.window_seconds:g} s")
+        return GiveUp((f"it was started again {recent} times within {policy.window_seconds:g} s",))
     delay = min(policy.first_delay_seconds * 2**recent, LONGEST_DELAY_SECONDS) * (1 + JITTER * (2 * dice - 1))
-    return Restart(delay, f"restart {recent + 1} of at most {policy.limit} within {policy.window_seconds:g} s")
+    budget = f"restart {recent + 1} of at most {policy.limit} within {policy.window_seconds:g} s"
+    return Restart(delay, (wanted, budget))
+
+
+def against(verified: bool, unwanted: bool, wanted: str) -> str:
+    """Say what speaks against a restart that was decided on, once the reclaim is over; empty if nothing does.
+
+    Args:
+        verified: whether the engine is proven to be gone.
+        unwanted: whether it was asked to end meanwhile.
+        wanted: as for `decide`, now.
+    """
+    if not verified:
+        return "it is not proven to be gone"
+    if not wanted:
+        return "nobody has a lease on it any more"
+    return "it was asked to end meanwhile" if unwanted else ""

@@ -36,7 +36,7 @@ class Supervisor(EngineView):
         model: what to load: a hub id or a directory.
         ground: what it shares with the other engines.
         changed: called after each change of its state.
-        wanted: tells whether anybody has a lease on it or waits for it: else it is not started again.
+        wanted: says who has a lease on it or waits for it; while nobody does it is not started again.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Supervisor(EngineView):
         model: str,
         ground: Ground,
         changed: Callable[[], None],
-        wanted: Callable[[], bool] = lambda: False,
+        wanted: Callable[[], str] = lambda: "",
     ) -> None:
         super().__init__(engine_id, model)
         self._ground = ground
@@ -278,9 +278,10 @@ class Supervisor(EngineView):
         if self._remnant is not None:
             self._remnant.disown()
             self._remnant = None
+        self.restart = ending.still(self, report, self._ground, self._wanted())
         if not report.verified:
             self.dispatch(Event.UNRECLAIMED, report.summary, Failure("RECLAIM_FAILED", report.summary))
-        elif self.restart is not None and not self.life.unwanted and self._wanted():
+        elif self.restart is not None:
             self.dispatch(Event.RETRY, report.summary)
         else:
             self.dispatch(Event.RECLAIMED, report.summary)

@@ -7,6 +7,7 @@ import time
 
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
+from vllmd.scheduler.leases import LeaseBook
 from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
 
@@ -35,6 +36,12 @@ class Entry:
     def loading(self) -> bool:
         """True until it is ready, for the first time or again after a failure, unless it is given up."""
         return self.supervisor.state in (State.PENDING, State.STARTING) or self.supervisor.restarting
+
+    def wanted(self, leases: LeaseBook) -> str:
+        """Say who needs it, whatever becomes of the generations that it runs now; empty if nobody does."""
+        if count := leases.count(self.supervisor.id):
+            return "there is a lease on it" if count == 1 else f"there are {count} leases on it"
+        return "a client waits for it" if self.waiting else ""
 
     def satisfies(self, wish: Wish) -> bool:
         """Tell whether it is what *wish* asks for."""

@@ -49,7 +49,7 @@ class Placement:
     Args:
         ground: what they share.
         quarantines: GPUs on which nothing is placed.
-        wanted: tells whether anybody needs an engine: else it is not started again when it fails.
+        wanted: says who needs an engine; while nobody does it is not started again when it fails.
         ended: called with the id of an engine that has ended.
         journal: written before anything is spawned, and after each change.
     """
@@ -58,7 +58,7 @@ class Placement:
         self,
         ground: Ground,
         quarantines: Quarantines,
-        wanted: Callable[[Entry], bool],
+        wanted: Callable[[Entry], str],
         ended: Callable[[str], None],
         journal: Journal,
     ) -> None:

@@ -58,7 +58,7 @@ class Scheduler:
         self.upgrading = False
         self.leases = LeaseBook()
         self.journal = Journal(journal, self._contents)
-        self.engines = Placement(ground, quarantines, self._kept, self.leases.drop_engine, self.journal)
+        self.engines = Placement(ground, quarantines, self._wanted, self.leases.drop_engine, self.journal)
         self._ground = ground
         self.admission = Admission(ground.backend, allowed_args)
         self._lease_ttl = lease_ttl
@@ -225,8 +225,11 @@ class Scheduler:
                 self.leases.end_use(lease, time.monotonic())
             self._settle(entry)
 
+    def _wanted(self, entry: Entry) -> str:
+        return entry.wanted(self.leases)
+
     def _kept(self, entry: Entry) -> bool:
-        return bool(entry.waiting or entry.using or self.leases.count(entry.supervisor.id))
+        return bool(entry.using or self._wanted(entry))
 
     def _settle(self, entry: Entry) -> None:
         """See whether anybody keeps the engine; if not, end it: a start at once, a ready one when idle enough."""
