@@ -13,6 +13,7 @@ from tests.fakes.processes import Family, eventually, lives, processes_of
 from vllmd.engines import directory
 from vllmd.engines.containment import Containment
 from vllmd.engines.predecessor import half_ended, reclaim_all, remnant, survivor
+from vllmd.events import Events, Kind
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
@@ -70,8 +71,10 @@ async def test_engine_of_a_daemon_that_was_killed_is_ended(
     """Before the next daemon calls itself ready nothing of it is left."""
     Daemon(root, engine_id, containment).kill()
     alive = len(processes_of(engine_id))
-    (report,) = await ended(root, monitor)
+    events = Events()
+    (report,) = await ended(root, monitor, events=events)
     cgroup = containment.path(engine_id)
+    kill, reclaim = events.after(0)[0]
 
     assert alive == 4
     assert (report.verified, report.killed) == (True, 4)
@@ -79,6 +82,11 @@ async def test_engine_of_a_daemon_that_was_killed_is_ended(
     assert shared_memory(engine_id) == []
     assert list(root.iterdir()) == []
     assert cgroup is None or not cgroup.exists()
+    assert (kill.kind, reclaim.kind) == (Kind.KILL, Kind.RECLAIM)
+    assert reclaim.message == report.summary
+    assert kill.reasons == reclaim.reasons == ("its daemon is gone, and no journal says that it is to go on",)
+    assert kill.engine == reclaim.engine == engine_id
+    assert kill.pids == reclaim.pids == report.pids
 
 
 async def test_an_engine_that_is_half_ended_is_ended(
@@ -123,9 +131,12 @@ async def test_directory_of_a_daemon_that_died_at_once_is_removed(
     (root / "README").touch()
     if spec is not None:
         (root / engine_id / SPEC).write_bytes(spec)
-    (report,) = await ended(root, monitor)
+    events = Events()
+    (report,) = await ended(root, monitor, events=events)
+    (told,) = events.after(0)[0]
 
     assert report.verified
+    assert (told.kind, told.reasons) == (Kind.RECLAIM, ("its daemon is gone, and so is its worker",))
     assert [path.name for path in root.iterdir()] == ["README"]
 
 
@@ -179,7 +190,7 @@ async def test_cgroup_of_a_daemon_that_died_before_it_wrote_anything_is_removed(
     """It is made before all else: there may be no directory to it, or one without a spec."""
     made = [cgroups.make("e-1"), cgroups.make("e-2"), cgroups.make("e-3")]
     (root / "e-2" / "tmp").mkdir(parents=True)
-    kept = await reclaim_all(root, cgroups, monitor, 5.0, adopted=["e-3"])
+    kept = await reclaim_all(root, cgroups, monitor, 5.0, Events(), adopted=["e-3"])
 
     assert [one.remains.tree.engine_id for one in kept] == ["e-2", "e-1"]
     assert all(one.report.verified for one in kept)

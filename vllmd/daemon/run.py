@@ -101,7 +101,9 @@ async def succeed(settings: Settings, parts: build.Parts) -> None:
     patience = min(_RECLAIM_SECONDS, settings.reclaim_timeout)
     with parts.scheduler.engines.waiting():
         adopted = parts.scheduler.adopt(earlier) if earlier is not None else frozenset[str]()
-        for ended in await reclaim_all(parts.ground.root, parts.containment, parts.monitor, patience, adopted):
+        for ended in await reclaim_all(
+            parts.ground.root, parts.containment, parts.monitor, patience, parts.events, adopted
+        ):
             if not ended.report.verified:
                 parts.scheduler.engines.keep_off(ended.remains, ended.report)
         await adoption.reclaimed(parts.scheduler.engines, adopted, patience)

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from vllmd.engines import logs, reclaim, starting
 from vllmd.engines.containment import Containment, is_an_engines
 from vllmd.engines.directory import Owned, own
+from vllmd.events import Events, Kind
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.worker.processes import Identity, boot_id, read_stat
@@ -74,8 +75,7 @@ def survivor(directory: pathlib.Path) -> Survivor | None:
         return None
     spec = _spec(directory)
     tree = _tree(directory, spec)
-    stat = read_stat(tree.leader.pid) if tree.leader is not None else None
-    if spec is None or stat is None or stat.dead or stat.identity != tree.leader or half_ended(tree):
+    if spec is None or not _runs(tree.leader) or half_ended(tree):
         owned.disown()
         return None
     return Survivor(owned, tree, spec)
@@ -110,9 +110,10 @@ async def reclaim_all(
     containment: Containment,
     monitor: GpuMonitor,
     timeout: float,
+    events: Events,
     adopted: Collection[str] = (),
 ) -> list[Ended]:
-    """End every engine whose directory is in *root* and has no owner, all at once.
+    """End every engine whose directory is in *root* and has no owner, all at once, and tell of each.
 
     Those *adopted*, by their ids, are left alone, as is any that belongs to another daemon, and what holds anything
     that no engine's directory does. A cgroup without a directory is one that a daemon had just made when it died.
@@ -123,12 +124,39 @@ async def reclaim_all(
     for engine_id in containment.engine_ids():
         if engine_id not in adopted and not (root / engine_id).exists():
             remains += [_without_directory(root / engine_id, containment)]
-    reports = await asyncio.gather(*(reclaim.reclaim(one, monitor, timeout) for one in remains))
+    ended = await asyncio.gather(*(_end(one, monitor, timeout, events) for one in remains))
     for mine in owned.values():
         mine.disown()
-    for one, report in zip(remains, reports, strict=True):
-        _log.warning("engine %s of a daemon that died: %s", one.tree.engine_id, report.summary)
-    return [Ended(one, report) for one, report in zip(remains, reports, strict=True)]
+    return ended
+
+
+async def _end(remains: reclaim.Remains, monitor: GpuMonitor, timeout: float, events: Events) -> Ended:
+    reasons = (_why_not_adopted(remains.tree),)
+    report = await reclaim.reclaim(remains, monitor, timeout)
+    engine_id, gpus = remains.tree.engine_id, [expected.uuid for expected in remains.expected]
+    if report.killed:
+        message = f"An engine that a daemon has left is killed: {report.killed} of its processes."
+        events.record(
+            Kind.KILL, message, reasons=reasons, engine=engine_id, gpus=gpus, pids=report.pids, killed=report.killed
+        )
+    events.record(Kind.RECLAIM, report.summary, reasons=reasons, engine=engine_id, gpus=gpus, pids=report.pids)
+    return Ended(remains, report)
+
+
+def _why_not_adopted(tree: Tree) -> str:
+    """Say why an engine is ended that a daemon has left."""
+    if not _runs(tree.leader):
+        why = "so is its worker"
+    elif half_ended(tree):
+        why = "it had begun to end it"
+    else:
+        why = "no journal says that it is to go on"
+    return f"its daemon is gone, and {why}"
+
+
+def _runs(leader: Identity | None) -> bool:
+    stat = read_stat(leader.pid) if leader is not None else None
+    return stat is not None and stat.identity == leader and not stat.dead
 
 
 def _own(directory: pathlib.Path) -> Owned | None:
