@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from tests.cli.conftest import Run
-from tests.fakes.fake_daemon import FakeDaemon, not_found
+from tests.fakes.fake_daemon import FakeDaemon, not_found, upgrading
 from tests.fakes.samples import ready, stopped
 from vllmd.v1 import engine_service_pb2 as pb
 
@@ -44,6 +44,18 @@ def test_unknown_lease(daemon: FakeDaemon, run: Run) -> None:
 
     assert result.exit_code == 1
     assert "a lease ends when it is not used for its time" in result.stderr
+
+
+def test_upgrade_meanwhile_is_no_failure(daemon: FakeDaemon, run: Run) -> None:
+    """The lease has ended, and where to read what that gave back is said."""
+    daemon.refusals = [upgrading(engine="qwen3-8b-3f2a")]
+    daemon.release = not_found("lease", "leases/5d41")
+
+    result = run("release", "5d41")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Released. The daemon was upgraded meanwhile")
+    assert "vllmd-cli events" in result.stdout
 
 
 def test_json(daemon: FakeDaemon, run: Run) -> None:

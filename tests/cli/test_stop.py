@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from tests.cli.conftest import Run
-from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.fake_daemon import FakeDaemon, not_found, upgrading
 from tests.fakes.samples import stopped
 from vllmd.v1.host_service_pb2 import StopEngineRequest, StopEngineResponse
 
@@ -33,6 +33,18 @@ def test_unverified_end_fails(daemon: FakeDaemon, run: Run) -> None:
     assert result.exit_code == 1
     assert "qwen3-8b-3f2a is NOT proven to be gone." in result.stdout
     assert "GPU memory did not come back" in result.stdout
+
+
+def test_upgrade_meanwhile_is_no_failure(daemon: FakeDaemon, run: Run) -> None:
+    """The engine is gone, as it was to be; no proof is made up."""
+    daemon.refusals = [upgrading()]
+    daemon.stop = not_found("engine", "engines/a-1")
+
+    result = run("stop", "a-1")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("a-1 is not there any more. The daemon was upgraded meanwhile")
+    assert "verified" not in result.stdout
 
 
 def test_force_and_full_name(daemon: FakeDaemon, run: Run) -> None:

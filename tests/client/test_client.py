@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal
+from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, not_found, upgrading
 from tests.fakes.host_samples import events, gpu_processes, orphan, reclaim
 from tests.fakes.samples import loaded, ready, status, stopped, weights
 from vllmd.client import Client, VllmdError
@@ -81,6 +81,33 @@ def test_stop_returns_the_proof(daemon: FakeDaemon, client: Client) -> None:
 
     assert client.stop("qwen3-8b-3f2a", force=True).reclaim.killed_count == 1
     assert daemon.requests == [host_service_pb2.StopEngineRequest(name="engines/qwen3-8b-3f2a", force=True)]
+
+
+def test_lease_that_an_upgrade_took_is_released(daemon: FakeDaemon, client: Client) -> None:
+    """The first try had ended it; its engine went with the earlier program, and nothing more is made up of it."""
+    daemon.refusals = [upgrading(engine="qwen3-8b-3f2a")]
+    daemon.release = not_found("lease", "leases/5d41")
+
+    assert client.release("5d41") == Engine(name="engines/qwen3-8b-3f2a")
+
+
+def test_engine_that_an_upgrade_took_is_stopped(daemon: FakeDaemon, client: Client) -> None:
+    """It is not there for the new program."""
+    daemon.refusals = [upgrading()]
+    daemon.stop = not_found("engine", "engines/a-1")
+
+    assert client.stop("a-1") == Engine(name="engines/a-1")
+
+
+def test_what_was_never_there_is_an_error(daemon: FakeDaemon, client: Client) -> None:
+    """At the first try nothing can have been done before."""
+    daemon.release = not_found("lease", "leases/5d41")
+    daemon.stop = not_found("engine", "engines/a-1")
+
+    with pytest.raises(VllmdError, match="LEASE_NOT_FOUND"):
+        client.release("5d41")
+    with pytest.raises(VllmdError, match="ENGINE_NOT_FOUND"):
+        client.stop("a-1")
 
 
 def test_logs_ask_for_as_many_lines_as_wished(daemon: FakeDaemon, client: Client) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.fake_daemon import FakeDaemon, Hang
-from tests.fakes.samples import status, tokens
-from vllmd.client import Client, DaemonUnreachable
+from tests.fakes.fake_daemon import FakeDaemon, Hang, upgrading
+from tests.fakes.samples import status, stopped, tokens
+from vllmd.client import Client, DaemonUnreachable, VllmdError
+from vllmd.client.connection import RESTART_SECONDS
+from vllmd.v1.host_service_pb2 import StopEngineResponse
 
 
 def test_closed_stream_is_cancelled(daemon: FakeDaemon, client: Client) -> None:
@@ -92,3 +94,50 @@ def test_waiting_has_an_end(tmp_path: Path) -> None:
     with Client(f"unix:{tmp_path}/vllmd.sock", connect_timeout=0.05) as client:
         with pytest.raises(DaemonUnreachable, match=r"waited 0\.05 s"):
             client.status()
+
+
+def test_unary_call_that_meets_an_upgrade_is_made_again(daemon: FakeDaemon, client: Client) -> None:
+    """At the time that the daemon names, also by a client whose first call it is."""
+    daemon.refusals = [upgrading(), upgrading()]
+    daemon.stop = StopEngineResponse(engine=stopped())
+
+    assert client.stop("a-1").reclaim.verified
+    assert len(daemon.requests) == 3
+
+
+def test_a_daemon_that_says_the_same_for_ever_is_believed(daemon: FakeDaemon, client: Client) -> None:
+    """The last refusal is raised, and knows of the one before it."""
+    daemon.stop = upgrading()
+
+    with pytest.raises(VllmdError, match="UPGRADING") as caught:
+        client.stop("a-1")
+
+    assert len(daemon.requests) == 3
+    assert caught.value.earlier is not None
+
+
+@pytest.mark.parametrize(("retry_seconds", "timeout"), [(RESTART_SECONDS, None), (5, 4.0)])
+def test_time_that_is_too_far_off_is_not_waited_for(
+    daemon: FakeDaemon, client: Client, retry_seconds: float, timeout: float | None
+) -> None:
+    """Beyond what an upgrade takes, or what the caller has: it is told, and decides."""
+    daemon.stop = upgrading(int(retry_seconds))
+
+    with pytest.raises(VllmdError, match="UPGRADING"):
+        client.stop("a-1", timeout=timeout)
+
+    assert len(daemon.requests) == 1
+
+
+def test_what_must_not_be_done_twice_is_not(daemon: FakeDaemon, client: Client) -> None:
+    """A confirmed reclaim kills, and a stream has begun; a dry run is as good the second time."""
+    daemon.refusals = [upgrading(), upgrading()]
+    daemon.generate = [upgrading()]
+
+    with pytest.raises(VllmdError, match="UPGRADING"):
+        client.reclaim(confirmed=True)
+    with pytest.raises(VllmdError, match="UPGRADING"):
+        list(client.generate("e", "x"))
+    client.reclaim()
+
+    assert len(daemon.requests) == 4

@@ -55,7 +55,7 @@ def test_reason_of_another_domain_is_not_ours() -> None:
 
 def test_unavailable_from_the_daemon_is_no_unreachable_daemon(daemon: FakeDaemon, client: Client) -> None:
     """A daemon that says it is draining has been reached."""
-    daemon.stop = Refusal("DRAINING", "the daemon is draining", grpc.StatusCode.UNAVAILABLE, retry_seconds=1)
+    daemon.stop = Refusal("DRAINING", "the daemon is draining", grpc.StatusCode.UNAVAILABLE, retry_seconds=60)
 
     with pytest.raises(VllmdError) as caught:
         client.stop("x")

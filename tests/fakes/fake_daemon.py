@@ -84,6 +84,8 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
         self.reclaim: Message | Refusal = host_service_pb2.ReclaimResponse()
         self.release: Message | Refusal = pb.ReleaseResponse()
         self.stop: Message | Refusal = host_service_pb2.StopEngineResponse()
+        self.refusals: list[Refusal] = []
+        """What the next calls of Release, StopEngine and Reclaim get in place of their answers, one each."""
         self.arrived = threading.Semaphore(0)
         """Goes up when a call has come as far as a `Hang`."""
         self.cancelled = threading.Event()
@@ -114,7 +116,7 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
 
     def Release(self, request: pb.ReleaseRequest, context: Any) -> Any:
         self.requests.append(request)
-        return self._answer(self.release, context)
+        return self._next(self.release, context)
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> Any:
         self.requests.append(request)
@@ -140,7 +142,7 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
 
     def StopEngine(self, request: host_service_pb2.StopEngineRequest, context: Any) -> Any:
         self.requests.append(request)
-        return self._answer(self.stop, context)
+        return self._next(self.stop, context)
 
     def TailLogs(self, request: host_service_pb2.TailLogsRequest, context: Any) -> Iterator[Any]:
         yield from self._play(self.logs, request, context)
@@ -151,7 +153,7 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
 
     def Reclaim(self, request: host_service_pb2.ReclaimRequest, context: Any) -> Any:
         self.requests.append(request)
-        return self._answer(self.reclaim, context)
+        return self._next(self.reclaim, context)
 
     def WatchEvents(self, request: host_service_pb2.WatchEventsRequest, context: Any) -> Iterator[Any]:
         yield from self._play(self.events, request, context)
@@ -177,6 +179,9 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
             yield self._answer(step, context)
         played.set()
 
+    def _next(self, answer: Message | Refusal, context: Any) -> Message:
+        return self._answer(self.refusals.pop(0) if self.refusals else answer, context)
+
     def _answer(self, answer: Message | Refusal, context: Any) -> Message:
         if isinstance(answer, Refusal):
             self._refuse(answer, context)
@@ -185,6 +190,12 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
 
     def _refuse(self, refusal: Refusal, context: Any) -> None:
         context.abort_with_status(rpc_status.to_status(refusal.status()))
+
+
+def upgrading(retry_seconds: int = 0, **metadata: str) -> Refusal:
+    """What a call gets that meets an upgrade."""
+    message = "the daemon is being upgraded"
+    return Refusal("UPGRADING", message, grpc.StatusCode.UNAVAILABLE, metadata, retry_seconds)
 
 
 def not_found(kind: str, name: str) -> Refusal:

@@ -35,6 +35,12 @@ def print_end(console: Console, engine: Engine) -> None:
     print_reclaim(console, engine.reclaim)
 
 
+def print_gone(console: Console, what: str) -> None:
+    """Print that an engine went with the daemon's earlier program, so that its end is only among the events."""
+    console.print(f"{what} The daemon was upgraded meanwhile; its events tell what was given back:")
+    terminal.print_command(console, "vllmd-cli events")
+
+
 def _rows(report: ReclaimReport) -> Iterator[tuple[str, Text]]:
     from rich.text import Text
 

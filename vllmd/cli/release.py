@@ -8,7 +8,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.failures import FAILED
-from vllmd.cli.reclaim import print_end
+from vllmd.cli.reclaim import print_end, print_gone
 from vllmd.cli.session import Format, Output, connect
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ def print_released(engine: Engine) -> None:
     console = terminal.stdout()
     if engine.HasField("reclaim"):
         print_end(console, engine)
+        return
+    if not engine.state:
+        print_gone(console, "Released.")
         return
     others = f" with {human.count(engine.lease_count, 'other lease')}" if engine.lease_count else ""
     console.print(f"Released. {human.short(engine.name)} stays {human.state(engine.state)}{others}.")

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from vllmd.cli import terminal
+from vllmd.cli import human, terminal
 from vllmd.cli.completion import engine_names
 from vllmd.cli.failures import FAILED
-from vllmd.cli.reclaim import print_end
+from vllmd.cli.reclaim import print_end, print_gone
+from vllmd.cli.release import unproven
 from vllmd.cli.session import Format, Output, connect
 
 
@@ -36,7 +37,9 @@ def stop(
         from vllmd.v1.host_service_pb2 import StopEngineResponse
 
         terminal.json_document(StopEngineResponse(engine=stopped))
-    else:
+    elif stopped.state:
         print_end(terminal.stdout(), stopped)
-    if not stopped.reclaim.verified:
+    else:
+        print_gone(terminal.stdout(), f"{human.short(stopped.name)} is not there any more.")
+    if unproven(stopped):
         raise typer.Exit(FAILED)

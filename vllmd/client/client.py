@@ -105,9 +105,16 @@ class Client:
         return self._connection.stream(self._engines.Generate, request)
 
     def release(self, lease: str, *, timeout: float | None = None) -> engine_pb2.Engine:
-        """End a lease and return what became of its engine; this takes as long as the engine takes to stop."""
+        """End a lease and return what became of its engine; this takes as long as the engine takes to stop.
+
+        If the daemon was upgraded meanwhile, the engine may be gone with the earlier program. It comes without a
+        state then, and without a name unless the daemon gave it; its events tell what was given back.
+        """
         request = pb.ReleaseRequest(lease=requests.lease_name(lease))
-        return self._connection.unary(self._engines.Release, request, timeout, once=True).engine
+        try:
+            return self._connection.unary(self._engines.Release, request, timeout).engine
+        except VllmdError as error:
+            return _gone_before(error, "LEASE_NOT_FOUND")
 
     def renew(self, lease: str, ttl: Seconds | None = None) -> engine_pb2.Lease:
         """Extend a lease from now, by *ttl* or by the length that it has."""
@@ -135,9 +142,15 @@ class Client:
         return self._connection.unary(self._host.GetStatus, host_service_pb2.GetStatusRequest(), timeout)
 
     def stop(self, engine: str, *, force: bool = False, timeout: float | None = None) -> engine_pb2.Engine:
-        """Stop an engine whatever leases it has; `reclaim` of the result says what was given back."""
+        """Stop an engine whatever leases it has; `reclaim` of the result says what was given back.
+
+        If the daemon was upgraded meanwhile, it may come without a state, as from `release`.
+        """
         request = host_service_pb2.StopEngineRequest(name=requests.engine_name(engine), force=force)
-        return self._connection.unary(self._host.StopEngine, request, timeout).engine
+        try:
+            return self._connection.unary(self._host.StopEngine, request, timeout).engine
+        except VllmdError as error:
+            return _gone_before(error, "ENGINE_NOT_FOUND", request.name)
 
     def gpu_processes(self, *, timeout: float | None = None) -> host_service_pb2.ListGpuProcessesResponse:
         """List the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
@@ -152,7 +165,7 @@ class Client:
         With *pid* only the tree that this process is in, else all that nobody answers for.
         """
         request = host_service_pb2.ReclaimRequest(confirmed=confirmed, pid=pid or 0)
-        return self._connection.unary(self._host.Reclaim, request, timeout, once=True)
+        return self._connection.unary(self._host.Reclaim, request, timeout, once=confirmed)
 
     def events(self, *, last: int = 0, follow: bool = False) -> Stream[host_service_pb2.WatchEventsResponse]:
         """Read the last events of the daemon, and with *follow* go on until it stops."""
@@ -165,6 +178,14 @@ class Client:
         """Read the last lines of an engine's log, and with *follow* go on until it has ended."""
         request = host_service_pb2.TailLogsRequest(name=requests.engine_name(engine), lines=lines, follow=follow)
         return self._connection.stream(self._host.TailLogs, request)
+
+
+def _gone_before(error: VllmdError, reason: str, name: str = "") -> engine_pb2.Engine:
+    """Take what is not there for gone by an earlier try that got through; raise *error* if there was none such."""
+    if error.reason != reason or error.earlier is None:
+        raise error
+    engine = error.earlier.metadata.get("engine", "")
+    return engine_pb2.Engine(name=name or (requests.engine_name(engine) if engine else ""))
 
 
 def _wait_for_loaded(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import grpc
 
-from vllmd.client.errors import DaemonUnreachable, from_call
+from vllmd.client import retries
+from vllmd.client.errors import DaemonUnreachable, VllmdError, from_call
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -38,13 +40,15 @@ RESTART_SECONDS = 10.0
 that is busy."""
 
 _TRIES = 3
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 
 class Connection:
     """One channel.
 
     A call on it that finds no daemon waits for one, for at most *connect_timeout* seconds, or for `RESTART_SECONDS`
-    once a daemon has answered: it is being restarted then, which nobody should notice.
+    once a daemon has answered: it is being restarted then, which nobody should notice. A unary call that the daemon
+    refuses for the moment is made again at the time that it names, if that is as near.
     """
 
     def __init__(self, target: str, connect_timeout: float = 0.0) -> None:
@@ -65,22 +69,32 @@ class Connection:
         Args:
             method: what to call.
             request: with what.
-            timeout: seconds; `None` for as long as it takes.
+            timeout: seconds, for all tries together; `None` for as long as it takes.
             once: whether the call must not be made again if the daemon may have heard it.
-        """
-        for _ in range(_TRIES - 1):
-            try:
-                return self._answered(method(request, timeout=timeout))
-            except grpc.RpcError as error:
-                self.wait_or_raise(error, once)
-        try:
-            return self._answered(method(request, timeout=timeout))
-        except grpc.RpcError as error:
-            raise from_call(error, self.target) from None
 
-    def _answered(self, response: Response) -> Response:
+        Raises:
+            VllmdError: as the last try failed; `earlier` tells of one before it.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        earlier: VllmdError | None = None
+        tries = 0
+        while True:
+            try:
+                response = method(request, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except grpc.RpcError as error:
+                failure = from_call(error, self.target)
+            else:
+                self._was_there()
+                return response
+            failure.earlier = earlier
+            tries += 1
+            if tries == _TRIES:
+                raise failure
+            self.wait_or_raise(failure, once, deadline)
+            earlier = failure if failure.request_sent else earlier
+
+    def _was_there(self) -> None:
         self._patience = max(self._patience, RESTART_SECONDS)
-        return response
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Stream[Response]:
         """Call and return the stream of answers."""
@@ -88,23 +102,32 @@ class Connection:
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait for a daemon to answer; raises `DaemonUnreachable` if none does in time."""
-        ready = grpc.channel_ready_future(self.channel)
-        try:
-            ready.result(timeout=timeout)
-        except grpc.FutureTimeoutError:
-            message = f"no daemon answers at {self.target}: waited {timeout:g} s"
-            raise DaemonUnreachable(self.target, message, request_sent=False) from None
-        finally:
-            ready.cancel()
+        # Any answer will do. `grpc.channel_ready_future` leaves a thread that complains if the channel is closed soon.
+        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(_HEALTH_CHECK)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                check(b"", timeout=max(0.0, deadline - time.monotonic()), wait_for_ready=True)
+            except grpc.RpcError as error:
+                failure = from_call(error, self.target)
+            else:
+                return
+            if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                message = f"no daemon answers at {self.target}: waited {round(timeout, 2):g} s"
+                raise DaemonUnreachable(self.target, message, request_sent=False) from None
+            if not isinstance(failure, DaemonUnreachable):
+                return
 
-    def wait_or_raise(self, error: grpc.RpcError, once: bool = True) -> None:
-        """Return when the call may be made again; raise what *error* means if it may not."""
-        failure = from_call(error, self.target)
-        gone = isinstance(failure, DaemonUnreachable) and not (once and failure.request_sent)
-        if gone and self._patience > 0:
-            self.wait_until_ready(self._patience)
-            return
-        raise failure from None
+    def wait_or_raise(self, failure: VllmdError, once: bool = True, deadline: float | None = None) -> None:
+        """Return when the call may be made again; raise *failure* if it may not, or not before the deadline."""
+        if not isinstance(failure, DaemonUnreachable) or failure.was_there:
+            self._was_there()
+        patience = self._patience if deadline is None else min(self._patience, deadline - time.monotonic())
+        pause = retries.pause(failure, once)
+        if pause is None or pause >= patience:
+            raise failure from None
+        time.sleep(pause)
+        self.wait_until_ready(patience - pause)
 
     def close(self) -> None:
         """End the channel and every call on it."""
@@ -157,7 +180,7 @@ class Stream(Iterator[Response], Generic[Response]):
             raise StopIteration from None
         if not self._untouched:
             raise from_call(error, self._connection.target) from None
-        self._connection.wait_or_raise(error)
+        self._connection.wait_or_raise(from_call(error, self._connection.target))
         self._untouched = False
         self._call = self._start()
         return next(self)

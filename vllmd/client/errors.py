@@ -21,6 +21,11 @@ _Detail = TypeVar("_Detail", bound=Message)
 class VllmdError(Exception):
     """A call failed; `reason` is stable and machine-readable, `message` says what happened and what to do."""
 
+    request_sent = True
+    """False if the daemon can't have seen the request, so that trying again is always safe."""
+    earlier: VllmdError | None = None
+    """What an earlier try of the same call failed with that the daemon may have heard; `None` if there was none."""
+
     def __init__(
         self,
         code: grpc.StatusCode,
@@ -48,17 +53,18 @@ class VllmdError(Exception):
 class DaemonUnreachable(VllmdError):
     """No daemon answers at `target`, or it went away during the call."""
 
-    def __init__(self, target: str, message: str, *, request_sent: bool) -> None:
+    def __init__(self, target: str, message: str, *, request_sent: bool, was_there: bool = False) -> None:
         super().__init__(grpc.StatusCode.UNAVAILABLE, "DAEMON_UNREACHABLE", message, {"target": target})
         self.target = target
         self.request_sent = request_sent
-        """False if the daemon can't have seen the request, so that trying again is always safe."""
+        self.was_there = was_there
+        """True if a daemon had taken the call and went away during it."""
 
     @classmethod
     def from_details(cls, target: str, details: str) -> Self:
         """Say in words what gRPC's own text means."""
         if "Socket closed" in details or "GOAWAY" in details or "reset by peer" in details:
-            return cls(target, f"the connection to the daemon at {target} broke", request_sent=True)
+            return cls(target, f"the connection to the daemon at {target} broke", request_sent=True, was_there=True)
         # gRPC has no typed form of these; only the wording of the message depends on them.
         for clue, cause in (
             ("No such file", "there is no such socket"),
@@ -84,7 +90,7 @@ def from_call(error: grpc.RpcError, target: str) -> VllmdError:
     if error.code() is grpc.StatusCode.CANCELLED and "Channel closed" not in details:
         # Neither this client nor the daemon's own code ends a call like this: its server did, as it went down.
         message = f"the daemon at {target} went down during the call"
-        return DaemonUnreachable(target, message, request_sent=True)
+        return DaemonUnreachable(target, message, request_sent=True, was_there=True)
     return VllmdError(error.code(), error.code().name, details or error.code().name.lower())
 
 

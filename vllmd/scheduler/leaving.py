@@ -39,9 +39,10 @@ async def drain(engines: Placement, timeout: float, hurried: Callable[[], bool])
 def hand_over(engines: Placement) -> None:
     """Let go of every engine without ending it; what runs on it ends, with word of when to try again."""
     for entry in engines.alive():
-        entry.supervisor.hand_over(upgrading())
+        entry.supervisor.hand_over(upgrading(engine=entry.supervisor.id))
 
 
-def upgrading() -> Unavailable:
+def upgrading(**metadata: str) -> Unavailable:
     """What clients are told while the daemon executes its new code."""
-    return Unavailable("UPGRADING", "The daemon is being upgraded; its engines stay. Try again at once.", 1.0)
+    message = "The daemon is being upgraded; its engines stay. Try again at once."
+    return Unavailable("UPGRADING", message, 1.0, **metadata)
