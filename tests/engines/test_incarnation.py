@@ -13,6 +13,7 @@ import pytest
 
 from tests.engines.conftest import MakeGround
 from tests.fakes.processes import eventually
+from vllmd.engines import incarnation
 from vllmd.engines.incarnation import Incarnation
 from vllmd.engines.launch import launch
 from vllmd.engines.predecessor import survivor
@@ -99,10 +100,10 @@ async def case(engine_id: str, make_ground: MakeGround) -> AsyncIterator[Case]:
     """An engine that has not been spawned; it is killed after the test."""
     case = Case(engine_id, make_ground)
     yield case
-    for incarnation in case.made:
-        incarnation.let_go(GONE)
-        await asyncio.to_thread(incarnation.process.tree.kill, 5.0)
-        incarnation.process.how_it_ended()
+    for run in case.made:
+        run.let_go(GONE)
+        await asyncio.to_thread(run.process.tree.kill, 5.0)
+        run.process.how_it_ended()
 
 
 async def test_a_start_is_followed_until_it_serves(case: Case) -> None:
@@ -144,6 +145,24 @@ async def test_a_start_that_takes_too_long_is_told(case: Case) -> None:
 
     assert await case.notes.next() == ("late", None)
     assert run.process.how_it_ended() is None
+
+
+async def test_a_log_is_bounded_also_after_the_disk_has_failed(
+    case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What failed once is tried again for as long as the engine lives."""
+    monkeypatch.setattr(incarnation, "_HOUSEKEEPING_SECONDS", 0.01)
+    run = case.spawn()
+    await case.notes.next()
+    log = run.owned.log
+    log.rename(log.with_name("aside"))
+    log.mkdir()
+    failed = await asyncio.to_thread(eventually, lambda: "can't be kept from growing" in caplog.text)
+    log.rmdir()
+    log.write_bytes(b"a\n" * (1 << 20))
+    bounded = await asyncio.to_thread(eventually, lambda: log.stat().st_size < 1 << 20)
+
+    assert (failed, bounded) == (True, True)
 
 
 async def test_an_engine_that_serves_is_taken_over(case: Case) -> None:

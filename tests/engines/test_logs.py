@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -155,3 +157,29 @@ def test_reader_that_fell_behind_a_cut_goes_on_with_what_is_kept(path: pathlib.P
 
     assert path.read_bytes() == b"last\n"
     assert reader.lines() == ["last"]
+
+
+def test_a_log_that_can_not_be_bounded_is_told_once_and_tried_again(
+    path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that fails is mended or gets worse; only such a change is worth a line."""
+    caplog.set_level(logging.INFO)
+    limit = logs.Limit(path, 100)
+    path.mkdir()  # which can be opened for writing by nobody, root included
+    limit.enforce()
+    limit.enforce()
+    path.rmdir()
+    path.symlink_to(path)
+    limit.enforce()
+    path.unlink()
+    path.write_bytes(b"a\n" * 100)
+    limit.enforce()
+    limit.enforce()
+    trouble = "the log %s can't be kept from growing: [Errno %d] %s: '%s'"
+
+    assert path.stat().st_size <= 50
+    assert [record.getMessage() for record in caplog.records] == [
+        trouble % (path, errno.EISDIR, "Is a directory", path),
+        trouble % (path, errno.ELOOP, "Too many levels of symbolic links", path),
+        f"the log {path} is kept from growing again",
+    ]

@@ -131,9 +131,10 @@ class Incarnation:
 
     async def _keep_house(self) -> None:
         """Keep the log from filling the disk."""
+        limit = logs.Limit(self.owned.log, self._ground.log_limit_bytes)
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-            await asyncio.to_thread(logs.bound, self.owned.log, self._ground.log_limit_bytes)
+            await asyncio.to_thread(limit.enforce)
 
     def terminate(self, error: VllmdError, uuids: frozenset[str]) -> None:
         """Ask the worker to end; its streams end with *error*."""

@@ -6,11 +6,15 @@ vLLM with it.
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import re
 from typing import IO
 
+from vllmd.worker.causes import text_of
+
+_log = logging.getLogger(__name__)
 _LINE_ENDS = re.compile(rb"[\r\n]+")  # progress bars redraw their line with a bare carriage return
 _TAIL_BYTES = 1 << 20
 _LINE_BYTES = 1000
@@ -101,3 +105,25 @@ def bound(path: pathlib.Path, limit_bytes: int) -> None:
             file.truncate(len(kept))
     except FileNotFoundError:
         return
+
+
+class Limit:
+    """Keeps a log within its size again and again, also when the disk fails for a while, which is logged once."""
+
+    def __init__(self, path: pathlib.Path, limit_bytes: int) -> None:
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._trouble = ""
+
+    def enforce(self) -> None:
+        """Cut the log if it is too long."""
+        trouble = ""
+        try:
+            bound(self._path, self._limit_bytes)
+        except OSError as error:
+            trouble = text_of(error)
+        if trouble and trouble != self._trouble:
+            _log.error("the log %s can't be kept from growing: %s", self._path, trouble)
+        elif self._trouble and not trouble:
+            _log.info("the log %s is kept from growing again", self._path)
+        self._trouble = trouble
