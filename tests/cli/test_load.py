@@ -34,8 +34,9 @@ def test_prints_engine_lease_and_what_is_next(daemon: FakeDaemon, run: Run) -> N
         f"lease   {LEASE}",
         "lasts   10m after its last use",
         "Next:",
-        f'  vllmd-cli generate {LEASE} "Once upon a time"',
-        f"  vllmd-cli release {LEASE}",
+        f"  export VLLMD_LEASE={LEASE}",
+        '  echo "Once upon a time" | vllmd-cli generate',
+        "  vllmd-cli release",
     ]
     assert result.stderr.splitlines() == [
         " 100ms  spawning",

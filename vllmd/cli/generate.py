@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vllmd.cli import human, sampling, terminal
+from vllmd.cli import lease as secret
 from vllmd.cli.completion import engine_names
 from vllmd.cli.session import Format, Output, connect
 from vllmd.cli.settings import parse_settings
@@ -31,7 +32,9 @@ def generate(
         str,
         typer.Argument(
             metavar="ENGINE_OR_LEASE",
-            help="An engine's name, as `status` shows it, or a lease, as `load` printed it.",
+            envvar=secret.VARIABLE,
+            help="An engine's name, as `status` shows it, or a lease, as `load` printed it; `-` reads that from the "
+            f"first line of stdin. {secret.EXPOSED}",
             autocompletion=engine_names,
         ),
     ],
@@ -76,8 +79,10 @@ def generate(
     Examples:
       vllmd-cli generate qwen3-8b-3f2a "Once upon a time" --max-tokens 64
       vllmd-cli generate qwen3-8b-3f2a --system "Be brief." "Who are you?"
-      git diff | vllmd-cli generate leases/5d41402abc4b --chat --temperature 0 -
+      git diff | vllmd-cli generate --chat --temperature 0   # with VLLMD_LEASE in the environment
+      vllmd-cli generate - "Once upon a time" < lease.txt
     """
+    source = secret.or_from_stdin(source, "ENGINE_OR_LEASE")
     template_args = parse_settings(template_arg or [], "--template-arg")
     options = {
         "max_tokens": max_tokens,

@@ -8,6 +8,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.failures import FAILED, INTERRUPTED
+from vllmd.cli.lease import VARIABLE
 from vllmd.cli.progress import showing_progress
 from vllmd.cli.release import print_released, unproven
 from vllmd.cli.session import Format, Output, connect
@@ -48,13 +49,14 @@ def load(
 ) -> None:
     """Load a model, or share the engine that has it, and print the lease that keeps it loaded.
 
+    Whoever knows the lease can use it and end it; `generate` and `release` take it from VLLMD_LEASE as well.
     Ctrl-C while it loads cancels the load.
 
     Examples:
       vllmd-cli load Qwen/Qwen3-8B
       vllmd-cli load Qwen/Qwen3-8B --set max_model_len=8192 --ttl 1h
       vllmd-cli load /models/my-model --no-auto-config --hold
-      vllmd-cli load Qwen/Qwen3-8B -o json | tail -n 1 | jq -r .loaded.lease.name
+      export VLLMD_LEASE=$(vllmd-cli load Qwen/Qwen3-8B -o json | tail -n 1 | jq -r .loaded.lease.name)
     """
     wishes = {
         "revision": revision,
@@ -130,9 +132,11 @@ def _print_loaded(loaded: LoadedModel, *, hold: bool) -> None:
     table.add_row(Text("lasts", "bold"), _lasting(loaded, hold=hold))
     console.print(table)
     console.print("Next:")
-    terminal.print_command(console, f'vllmd-cli generate {lease.name} "Once upon a time"')
+    # An argument of a command could be read by every user of the host; `export` runs no program.
+    terminal.print_command(console, f"export {VARIABLE}={lease.name}")
+    terminal.print_command(console, 'echo "Once upon a time" | vllmd-cli generate')
     if not hold:
-        terminal.print_command(console, f"vllmd-cli release {lease.name}")
+        terminal.print_command(console, "vllmd-cli release")
 
 
 def _how(loaded: LoadedModel) -> str:

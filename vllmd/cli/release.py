@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vllmd.cli import human, terminal
+from vllmd.cli import lease as secret
 from vllmd.cli.failures import FAILED
 from vllmd.cli.reclaim import print_end, print_gone
 from vllmd.cli.session import Format, Output, connect
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 def release(
     context: typer.Context,
-    lease: Annotated[str, typer.Argument(metavar="LEASE", help="The lease that `load` printed.")],
+    lease: Annotated[
+        str,
+        typer.Argument(
+            metavar="LEASE",
+            envvar=secret.VARIABLE,
+            help=f"The lease that `load` printed; `-` reads it from stdin. {secret.EXPOSED}",
+        ),
+    ],
     output: Output = Format.TEXT,
 ) -> None:
     """End a lease, and show what became of the engine.
@@ -25,9 +33,11 @@ def release(
     An engine without another lease stops; then this returns when its processes are gone and its GPU memory is
     free. Exit status 1 if that is not proven.
 
-    Example:
-      vllmd-cli release leases/5d41402abc4b
+    Examples:
+      vllmd-cli release   # with VLLMD_LEASE in the environment
+      vllmd-cli release - < lease.txt
     """
+    lease = secret.or_from_stdin(lease, "LEASE")
     with connect(context) as client:
         engine = client.release(lease)
     if output is Format.JSON:
