@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import signal
 import subprocess
 import sys
 
@@ -11,6 +13,8 @@ import pytest
 from tests.host.running import DEADLINE_SECONDS, RunningDaemon, home, until
 from vllmd.v1 import engine_pb2, event_pb2, host_service_pb2
 from vllmd.v1 import engine_service_pb2 as pb
+
+OPERATORS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP}
 
 
 def cli(daemon: RunningDaemon, *arguments: str) -> subprocess.Popen[str]:
@@ -43,4 +47,38 @@ def test_a_command_that_waits_for_an_end_outlasts_an_upgrade(command: str) -> No
         assert "The daemon was upgraded meanwhile" in told
         assert list(daemon.engines.ListEngines(pb.ListEnginesRequest()).engines) == []
         assert [event.kind for event in events] == [event_pb2.Event.KIND_KILL, event_pb2.Event.KIND_RECLAIM]
+        assert place.leftovers(name) == []
+
+
+def blocked(thread: pathlib.Path) -> set[int]:
+    """The signals that a thread of `/proc` blocks."""
+    (mask,) = (line.split()[1] for line in (thread / "status").read_text().splitlines() if line.startswith("SigBlk:"))
+    return {signum for signum in OPERATORS if int(mask, 16) & 1 << signum - 1}
+
+
+def test_no_thread_of_the_daemon_takes_a_signal_and_every_engine_does() -> None:
+    """Those of gRPC and NVML included, for the time when nobody reads signals; an engine is to heed SIGTERM."""
+    with home("--simulate", "1xL4") as place:
+        daemon = place.start()
+        name = daemon.load().engine.name
+        list(daemon.generate(name, 2))
+        threads = [blocked(path) for path in pathlib.Path(f"/proc/{daemon.process.pid}/task").iterdir()]
+        engine = [blocked(pathlib.Path(f"/proc/{one.pid}")) for one in place.engine_processes()]
+
+        assert len(threads) > 3
+        assert all(mask == OPERATORS for mask in threads)
+        assert len(engine) == 2
+        assert all(mask == set() for mask in engine)
+
+
+def test_a_stop_that_comes_during_an_upgrade_is_heeded() -> None:
+    """By whichever program: the daemon ends well, and so do its engines."""
+    with home("--backend", "fake") as place:
+        daemon = place.start()
+        name = daemon.load().engine.name
+        daemon.process.send_signal(signal.SIGUSR2)
+        until(lambda: "engines stay" in daemon.log.read_text(), "the end of the first program")
+        daemon.process.send_signal(signal.SIGTERM)
+
+        assert daemon.process.wait(DEADLINE_SECONDS) == 0
         assert place.leftovers(name) == []

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import pydantic
 import uvloop
 
+from vllmd.config import Settings
 from vllmd.daemon.options import parser, settings_of
+from vllmd.daemon.signals import blocked
 from vllmd.errors import VllmdError
 
 _log = logging.getLogger("vllmd")
@@ -28,10 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except pydantic.ValidationError as error:
         problems = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
         arguments.error(problems)
+    with blocked():
+        return _run(settings, check=namespace.check)
+
+
+def _run(settings: Settings, check: bool) -> int:
     from vllmd.daemon import build, run  # only now, so that --help and --version answer at once
 
     try:
-        if namespace.check:
+        if check:
             build.check(settings)
             sys.stdout.write(f"{run.CHECKED}\n")
             return 0

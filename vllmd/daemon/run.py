@@ -61,6 +61,7 @@ async def run(settings: Settings) -> End:
         cleanup.enter_context(claimed(settings.runtime_dir / "vllmd"))
         cleanup.enter_context(claimed(settings.socket))
         signals = Signals()
+        cleanup.callback(signals.close)
         become_subreaper()
         parts = build.build(settings, cleanup)
         await succeed(settings, parts)

@@ -1,41 +1,73 @@
-"""What operators tell a daemon by signals."""
+"""What operators tell a daemon by signals, none of which is lost or ends it, not even while it executes new code.
+
+They are blocked before there is any thread, which all then inherit, and read from a descriptor. One that nobody has
+read is pending and outlasts `execve`, as the mask does. A handler's would be lost between the end of the loop and
+the new program, or would end the process if some thread of gRPC's took it then.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
+import os
 import signal
-import threading
+import sys
+from collections.abc import Iterator
 
 from vllmd.tasks import spawn
 
 _ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP)
+_SIGSET_BYTES = 128
+"""Of `sigset_t`, in glibc and musl."""
+_INFO_BYTES = 128
+"""Of `signalfd_siginfo`, which begins with the signal's number in 32 bits."""
 
 _log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Keep signals for `Signals`; to be entered before there is any other thread.
+
+    Children inherit it, so each that is to be ended by a signal has to undo it: see `worker.__main__`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+    try:
+        yield
+    finally:
+        while signal.sigtimedwait(_ALL, 0) is not None:
+            pass  # a last one must not end a process that has just ended well
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Signals:
     """SIGTERM and SIGINT: the first drains, the second hurries. SIGUSR2 upgrades. SIGHUP changes nothing.
 
-    A terminal that is closed sends SIGHUP; by default that would end the daemon on the spot, and leave its engines.
+    Has to be made in a running event loop while signals are `blocked`. A terminal that is closed sends SIGHUP; by
+    default that would end the daemon on the spot, and leave its engines.
     """
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         self._upgrade = asyncio.Event()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(signum, self._received)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._upgrade.set)
-        ignored = "SIGHUP is ignored: the configuration is read at the start only; SIGTERM ends the daemon"
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _log.info, ignored)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL)  # what came in between two programs is heard now
+        self._fd: int | None = _open()
+        asyncio.get_running_loop().add_reader(self._fd, self._read, self._fd)
+
+    def close(self) -> None:
+        """Read no more of them."""
+        if self._fd is not None:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
 
     def hold(self) -> None:
-        """Keep signals for the program that this process executes next: until it listens, each would end it."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ALL)
+        """Keep signals for the program that this process executes next."""
+        self.close()
         if self.first.is_set():  # it came when the engines were not ours to end any more
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     async def next_wish(self) -> bool:
         """Wait for what is wanted next: true to execute new code, false to stop."""
@@ -46,5 +78,26 @@ class Signals:
         self._upgrade.clear()
         return not self.first.is_set()
 
-    def _received(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
+    def _read(self, fd: int) -> None:
+        match signal.Signals(int.from_bytes(os.read(fd, _INFO_BYTES)[:4], sys.byteorder)):
+            case signal.SIGUSR2:
+                self._upgrade.set()
+            case signal.SIGHUP:
+                _log.info("SIGHUP is ignored: the configuration is read at the start only; SIGTERM ends the daemon")
+            case _:
+                (self.second if self.first.is_set() else self.first).set()
+
+
+def _open() -> int:
+    """Make a descriptor that the signals are read from; Python has none of its own for this.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    wanted = (ctypes.c_ulong * (_SIGSET_BYTES // ctypes.sizeof(ctypes.c_ulong)))()
+    wanted[0] = sum(1 << (signum - 1) for signum in _ALL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd: int = libc.signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return fd

@@ -24,6 +24,8 @@ _PR_SET_PDEATHSIG = 1
 
 def main(directory: pathlib.Path) -> int:
     """Run the engine whose spec is in *directory*; returns the exit status."""
+    # The daemon blocks the signals that it reads, and its children inherit that.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     spec = read_spec(directory)
     if spec.cgroup is not None:
         (pathlib.Path(spec.cgroup) / "cgroup.procs").write_text("0")
