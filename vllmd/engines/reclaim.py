@@ -19,7 +19,7 @@ from vllmd.tasks import spawn
 from vllmd.worker import cgroup as cgroups
 from vllmd.worker import leftovers
 from vllmd.worker.processes import Identity, reap
-from vllmd.worker.tree import Tree
+from vllmd.worker.tree import Killed, Tree
 
 _POLL_SECONDS = 0.1
 NOT_BACK = "NVML does not show its memory back"
@@ -90,16 +90,10 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     exited = time.monotonic()
     after, back = await await_memory(remains.expected, frozenset(pids), monitor, timeout)
     memory = time.monotonic()
-    problems = shortfalls(back, killed.survivors)
     removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors), back)
-    problems += unremoved
-    gpus = compare(before, after)
-    return Report(
-        verified=not problems,
-        summary=summarize(problems, len(killed.pids), gpus),
+    return dataclasses.replace(
+        report_of(killed, before, after, back, unremoved),
         pids=pids,
-        killed=len(killed.pids) - len(killed.survivors),
-        gpus=gpus,
         removed=removed,
         exit_seconds=exited - start,
         memory_seconds=memory - exited,
@@ -144,13 +138,36 @@ def _remove(remains: Remains, in_use: bool, back: bool) -> tuple[tuple[str, ...]
     return tuple(removed), problems
 
 
-def compare(before: Sequence[Gpu], after: Sequence[Gpu]) -> tuple[GpuReclaim, ...]:
+def report_of(
+    killed: Killed, before: Sequence[Gpu], after: Sequence[Gpu], back: bool, unremoved: Sequence[str] = ()
+) -> Report:
+    """Say what the end of a tree came to, apart from the time that it took.
+
+    Args:
+        killed: its processes.
+        before: its GPUs.
+        after: these when the wait for its memory was over.
+        back: whether that came back.
+        unremoved: what else speaks against the proof.
+    """
+    problems = (*_shortfalls(back, killed.survivors), *unremoved)
+    gpus = _compare(before, after)
+    return Report(
+        verified=not problems,
+        summary=_summarize(problems, len(killed.pids), gpus),
+        pids=killed.pids,
+        killed=len(killed.pids) - len(killed.survivors),
+        gpus=gpus,
+    )
+
+
+def _compare(before: Sequence[Gpu], after: Sequence[Gpu]) -> tuple[GpuReclaim, ...]:
     """Put two looks at some GPUs side by side; one that is missing from the later is as it was."""
     final = {gpu.uuid: gpu.used_bytes for gpu in after}
     return tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)
 
 
-def shortfalls(back: bool, survivors: Sequence[int]) -> list[str]:
+def _shortfalls(back: bool, survivors: Sequence[int]) -> list[str]:
     """Say what speaks against the proof: memory that is not back, and processes that SIGKILL did not end."""
     problems = [] if back else [NOT_BACK]
     if survivors:
@@ -158,7 +175,7 @@ def shortfalls(back: bool, survivors: Sequence[int]) -> list[str]:
     return problems
 
 
-def summarize(problems: Sequence[str], killed: int, gpus: Sequence[GpuReclaim]) -> str:
+def _summarize(problems: Sequence[str], killed: int, gpus: Sequence[GpuReclaim]) -> str:
     """Sum a reclaim up in a sentence."""
     if problems:
         return "Not proven to be gone: " + "; ".join(problems) + "."

@@ -144,14 +144,5 @@ async def end_foreign(
     reap(result.pids)
     killed(result.pids)
     after, back = await reclaim.await_memory(doomed.expected, frozenset(result.pids), monitor, timeout)
-    problems = reclaim.shortfalls(back, result.survivors)
-    gpus = reclaim.compare(doomed.gpus, after)
-    return reclaim.Report(
-        verified=not problems,
-        summary=reclaim.summarize(problems, len(result.pids), gpus),
-        pids=result.pids,
-        killed=len(result.pids) - len(result.survivors),
-        gpus=gpus,
-        exit_seconds=exited - start,
-        memory_seconds=time.monotonic() - exited,
-    )
+    report = reclaim.report_of(result, doomed.gpus, after, back)
+    return dataclasses.replace(report, exit_seconds=exited - start, memory_seconds=time.monotonic() - exited)
