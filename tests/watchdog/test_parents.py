@@ -4,8 +4,6 @@ import asyncio
 import dataclasses
 import pathlib
 
-import pytest
-
 from tests.fakes.foreign import Foreign, stat_of
 from tests.fakes.processes import ends, kill
 from vllmd.watchdog.parents import Fate, Parents
@@ -47,9 +45,7 @@ async def test_who_was_adopted_before_has_no_fate(runtime: pathlib.Path) -> None
     """Of a parent that nobody saw alive nothing can be said."""
     parents = Parents(lambda: None)
     with Foreign("serving", runtime) as foreign:
-        foreign.lose_launcher()
-        if stat_of(foreign.core.pid).parent_pid != 1:
-            pytest.skip("orphans are adopted by somebody else than pid 1 here, who is watched like any parent")
+        foreign.leave_to_pid_1()
         parents.watch([stat_of(foreign.core.pid)])
 
         assert parents.fate(foreign.core) is None
