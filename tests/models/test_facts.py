@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllmd.models.facts import ModelFacts, read
+from vllmd.models.facts import dtype_bytes, read
 
 LLAMA_8B = {
     "hidden_size": 4096,
@@ -22,7 +22,8 @@ def test_a_common_config() -> None:
     """Llama 3.1 8B: grouped queries, and a head's size that has to be worked out."""
     facts = read(LLAMA_8B, weight_bytes=16_060_556_288)
 
-    assert facts == ModelFacts(32, 8, 128, 32, 131072, 16_060_556_288, "bfloat16")
+    assert (facts.attention_heads, facts.kv_heads, facts.head_dim, facts.layers) == (32, 8, 128, 32)
+    assert (facts.max_model_len, facts.weight_bytes, facts.dtype) == (131072, 16_060_556_288, "bfloat16")
     assert facts.kv_bytes_per_token == 128 << 10
 
 
@@ -38,7 +39,8 @@ def test_older_names() -> None:
     """GPT-2 calls the same things otherwise."""
     facts = read({"n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024})
 
-    assert facts == ModelFacts(12, 12, 64, 12, 1024)
+    assert (facts.attention_heads, facts.kv_heads, facts.head_dim, facts.layers) == (12, 12, 64, 12)
+    assert facts.max_model_len == 1024
 
 
 @pytest.mark.parametrize("name", ["text_config", "llm_config", "language_config"])
@@ -77,3 +79,64 @@ def test_no_config_makes_it_fail(config: dict[str, Any]) -> None:
     numbers = (facts.attention_heads, facts.kv_heads, facts.layers, facts.max_model_len)
 
     assert all(number is None or number > 0 for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 131072),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 262144),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}}, 131072),
+        ({"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 4096}, 4096),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, 131072),
+        ({"model_max_length": 8192}, 8192),
+    ],
+)
+def test_the_longest_context_is_what_vllm_derives(config: dict[str, Any], length: int) -> None:
+    """Scaled positions count, except where the length in the configuration is scaled already."""
+    assert read(LLAMA_8B | config).max_model_len == length
+
+
+def test_latent_attention_keeps_one_vector_a_token() -> None:
+    """DeepSeek's MLA: 512 and 64 values for all heads together."""
+    facts = read(LLAMA_8B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64})
+
+    assert facts.latent_dim == 576
+    assert facts.kv_bytes_per_token == 32 * 576 * 2
+
+
+def test_only_layers_that_keep_every_token_grow_with_the_context() -> None:
+    """Gemma 3: one of six."""
+    facts = read(LLAMA_8B | {"model_type": "gemma3_text", "num_hidden_layers": 12, "sliding_window": 1024})
+
+    assert facts.window == 1024
+    assert facts.kv_bytes_per_token == 2 * 8 * 128 * 2 * 2
+
+
+def test_a_state_has_one_size() -> None:
+    """Bamba: 3 inputs of the convolution, and 128 values for each of 8192 channels."""
+    mamba = {"mamba_d_state": 128, "mamba_d_conv": 4, "mamba_n_heads": 128, "mamba_d_head": 64, "mamba_n_groups": 1}
+    facts = read(LLAMA_8B | mamba | {"attn_layer_indices": [9, 18, 27]})
+
+    assert facts.state_bytes == 3 * (8192 + 2 * 128) * 2 + 8192 * 128 * 2
+    assert facts.kv_bytes_per_token == 3 * 8 * 128 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "runner"),
+    [
+        ("LlamaForCausalLM", "generate"),
+        ("Gemma3ForConditionalGeneration", "generate"),
+        ("BertModel", "pooling"),
+        ("Qwen3ForSequenceClassification", "pooling"),
+    ],
+)
+def test_what_a_model_is_for(architecture: str, runner: str) -> None:
+    """By the class that its configuration names."""
+    assert read({"architectures": [architecture]}).runner == runner
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 2), ("float32", 2), ("float8_e4m3fn", 1), (None, 2)])
+def test_what_a_weight_takes_in_memory(dtype: str | None, size: int) -> None:
+    """VLLM loads 32 bits as 16 where it is to choose."""
+    assert dtype_bytes(dtype) == size

@@ -3,71 +3,169 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from typing import Literal
 
-_TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
-_KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
-_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+from vllmd.models import fields, layers, parameters, quantization
+from vllmd.models.fields import Config, inner, integer, number, word, words
+from vllmd.models.layers import Kind
+from vllmd.models.parameters import Parameters
+from vllmd.models.quantization import Quantization
+
+Runner = Literal["generate", "pooling"]
+
+_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "half": 2, "float": 4, "float8_e4m3fn": 1}
+_SSM_DTYPE = "mamba_ssm_dtype"
+_MM = ("vision_config", "audio_config", "thinker_config", "vision_tower_config", "speech_config")
+_NOT_SCALED = frozenset({"su", "longrope", "llama3", "default", "mrope"})
+_POOLING = ("ForSequenceClassification", "ForMaskedLM", "ForTokenClassification", "RewardModel", "EmbeddingModel")
+_POOLING_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """A model, as far as it is known."""
 
+    architecture: str | None = None
+    """The class that vLLM looks up, such as `LlamaForCausalLM`."""
+    runner: Runner = "generate"
+    multimodal: bool = False
     attention_heads: int | None = None
     kv_heads: int | None = None
     head_dim: int | None = None
-    layers: int | None = None
+    hidden_size: int | None = None
+    vocabulary: int | None = None
+    kinds: tuple[Kind, ...] | None = None
+    """What each layer keeps, from the first to the last."""
+    window: int | None = None
+    """How many tokens a sliding layer looks back on."""
+    chunk: int | None = None
+    """How many tokens a chunked layer attends to at most."""
+    latent_dim: int | None = None
+    """What MLA keeps of a token in place of keys and values, in values; not divided among GPUs."""
+    state_bytes: int | None = None
+    """What a layer with a state keeps of one sequence, on all GPUs together; `None` without such layers."""
+    experts: int | None = None
     max_model_len: int | None = None
     """The longest context that the model says it was made for, in tokens."""
+    dtype: str | None = None
+    quantization: Quantization | None = None
+    parameters: Parameters | None = None
+    """Counted from the configuration."""
     weight_bytes: int | None = None
     """Size of the weight files."""
-    dtype: str | None = None
+
+    @property
+    def layers(self) -> int | None:
+        """How many layers there are."""
+        return None if self.kinds is None else len(self.kinds)
+
+    @property
+    def counted(self) -> Counter[Kind]:
+        """How many layers keep what; those with both count as each."""
+        return layers.count(self.kinds or ())
 
     @property
     def kv_bytes_per_token(self) -> int | None:
-        """KV cache of one token over all layers and GPUs, at 2 bytes a value; full attention is assumed."""
-        if self.layers is None or self.kv_heads is None or self.head_dim is None:
+        """KV cache of one more token over all layers and GPUs, at 2 bytes a value.
+
+        Of the layers that keep every token: what the others keep does not grow with the context.
+        """
+        if self.kinds is None:
             return None
-        return self.layers * self.kv_heads * self.head_dim * 2 * 2
+        full = self.counted[Kind.FULL]
+        if not full:
+            return 0
+        if self.latent_dim is not None:
+            return full * self.latent_dim * 2
+        if self.kv_heads is None or self.head_dim is None:
+            return None
+        return full * self.kv_heads * self.head_dim * 2 * 2
 
 
-def read(config: Mapping[str, Any], weight_bytes: int | None = None) -> ModelFacts:
+def read(config: Config, weight_bytes: int | None = None) -> ModelFacts:
     """Read the facts from a parsed `config.json`; nested text configurations are looked into."""
-    text: Mapping[str, Any] = config
-    for name in _TEXT_CONFIGS:
-        if isinstance(config.get(name), Mapping):
-            text = config[name]
-            break
-    heads = _integer(text, ("num_attention_heads", "n_head", "num_heads"))
-    hidden = _integer(text, ("hidden_size", "n_embd", "d_model"))
-    head_dim = _integer(text, ("head_dim",))
+    text = fields.text(config)
+    heads, hidden = integer(text, *fields.HEADS), integer(text, *fields.HIDDEN)
+    head_dim = integer(text, "head_dim", "hidden_size_per_head")
     if head_dim is None and heads and hidden:
-        head_dim = hidden // heads
+        head_dim = hidden // heads or None
+    kinds = layers.kinds(text)
+    rank = integer(text, "kv_lora_rank")
     return ModelFacts(
+        architecture=next(iter(words(config, "architectures")), None),
+        runner=_runner(config, text),
+        multimodal=any(inner(config, name) for name in _MM),
         attention_heads=heads,
-        kv_heads=_integer(text, _KV_HEADS) or heads,
+        kv_heads=1 if parameters.is_multi_query(text) else integer(text, *fields.KV_HEADS) or heads,
         head_dim=head_dim,
-        layers=_integer(text, ("num_hidden_layers", "n_layer", "num_layers")),
-        max_model_len=_integer(text, _LENGTHS),
-        weight_bytes=weight_bytes,
+        hidden_size=hidden,
+        vocabulary=integer(text, "vocab_size"),
+        kinds=kinds,
+        window=layers.window(text),
+        chunk=integer(text, "attention_chunk_size"),
+        latent_dim=rank + (integer(text, "qk_rope_head_dim") or 0) if rank else None,
+        state_bytes=_state_bytes(text, hidden, kinds or ()),
+        experts=integer(text, *fields.EXPERTS),
+        max_model_len=_max_model_len(config, text),
         dtype=_dtype(config, text),
+        quantization=quantization.read(config),
+        parameters=parameters.count(config, kinds, head_dim) if kinds is not None else None,
+        weight_bytes=weight_bytes,
     )
 
 
-def _integer(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
+def dtype_bytes(dtype: str | None) -> int:
+    """Tell what a weight takes that is not packed: vLLM loads float32 as 16 bits where it is to choose."""
+    return min(2, _DTYPE_BYTES.get(dtype or "", 2))
 
 
-def _dtype(*configs: Mapping[str, Any]) -> str | None:
+def _runner(config: Config, text: Config) -> Runner:
+    names = words(config, "architectures")
+    pools = any(name.endswith(_POOLING) for name in names) or word(text, "model_type") in _POOLING_TYPES
+    # A decoder without an output layer, such as `Qwen2Model`.
+    bare = bool(names) and all(name.endswith("Model") for name in names)
+    return "pooling" if pools or bare else "generate"
+
+
+def _max_model_len(config: Config, text: Config) -> int | None:
+    """Derive the longest context as vLLM's `_get_and_verify_max_len` does, without the tokenizer's limit."""
+    lengths = [value for name in fields.LENGTHS if (value := integer(text, name))]
+    longest = integer(text, "model_max_length") or min(lengths, default=None)
+    scaling = inner(text, "rope_scaling") or inner(text, "rope_parameters")
+    kind = word(scaling, "rope_type", "type") or "default"
+    if longest is None or "gemma3" in (word(config, "model_type") or ""):
+        return longest
+    if kind == "longrope":
+        return integer(text, "original_max_position_embeddings") or longest
+    if kind in _NOT_SCALED:
+        return longest
+    if kind == "yarn":
+        longest = integer(scaling, "original_max_position_embeddings") or longest
+    return int(longest * (number(scaling, "factor") or 1.0))
+
+
+def _state_bytes(text: Config, hidden: int | None, kinds: tuple[Kind, ...]) -> int | None:
+    """Work out what a mamba or linear layer keeps: its convolution's last inputs, and its state."""
+    if hidden is None or not {Kind.STATE, Kind.BOTH} & set(kinds):
+        return None
+    state_value = _DTYPE_BYTES.get(word(text, _SSM_DTYPE) or "", 2)
+    if value_heads := integer(text, "linear_num_value_heads"):
+        key_dim, value_dim = integer(text, "linear_key_head_dim") or 0, integer(text, "linear_value_head_dim") or 0
+        around = 2 * (integer(text, "linear_num_key_heads") or 0) * key_dim + value_heads * value_dim
+        kernel = integer(text, "linear_conv_kernel_dim") or 1
+        return (kernel - 1) * around * 2 + value_heads * key_dim * value_dim * state_value
+    size = parameters.mixer_size(text, hidden)
+    state = integer(text, "mamba_d_state", "ssm_state_size", "state_size") or 16
+    kernel = integer(text, "mamba_d_conv", "conv_kernel") or 4
+    groups = integer(text, "mamba_n_groups", "n_groups") or 1
+    around = size + (2 * groups * state if integer(text, "mamba_n_heads", "mamba_num_heads") else 0)
+    return (kernel - 1) * around * 2 + size * state * state_value
+
+
+def _dtype(*configs: Config) -> str | None:
     for config in configs:
-        for name in ("dtype", "torch_dtype"):
-            value = config.get(name)
-            if isinstance(value, str):
-                return value.removeprefix("torch.")
+        found = word(config, "dtype", "torch_dtype")
+        if found is not None:
+            return found.removeprefix("torch.")
     return None

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
+from vllmd.planner.kv_cache import lay_out
+from vllmd.planner.weights import bytes_on_each
 
 Source = Literal["client", "host", "auto"]
 
@@ -23,6 +25,9 @@ MARGIN_BYTES = 512 << 20
 
 OVERHEAD_BYTES = 3 << 30
 """Per GPU beyond weights and KV cache: activations, CUDA graphs, NCCL. A rough guess until it is measured."""
+
+DEFAULT_BATCHED_TOKENS = 8192
+"""vLLM's `max_num_batched_tokens` where nobody sets it."""
 
 CPU_KV_BYTES = 1 << 30
 """KV cache of an engine on the CPU, where vLLM would take a share of main memory."""
@@ -106,7 +111,7 @@ def plan(
         return share
     if share.source == "auto":
         choices.append(share)
-    context = _context(client, facts, chosen, float(share.value))
+    context = _context(client, facts, chosen, float(share.value), int(size))
     if isinstance(context, Infeasible):
         return context
     return Plan((*choices, *([context] if context else [])), chosen)
@@ -160,30 +165,40 @@ def _utilization(client: Mapping[str, Any], gpus: Sequence[Gpu]) -> Choice | Inf
 
 
 def _context(
-    client: Mapping[str, Any], facts: ModelFacts | None, gpus: Sequence[Gpu], share: float
+    client: Mapping[str, Any], facts: ModelFacts | None, gpus: Sequence[Gpu], share: float, tensor_parallel: int
 ) -> Choice | Infeasible | None:
     """Take the model's own maximum, or what fits where that is less."""
     if "max_model_len" in client:
         return None
-    if facts is None or facts.max_model_len is None or facts.kv_bytes_per_token is None or facts.weight_bytes is None:
+    stages = int(client.get("pipeline_parallel_size") or 1)
+    weights = None if facts is None else bytes_on_each(facts, tensor_parallel, stages)
+    layout = None
+    if facts is not None:
+        in_flight = _number(client.get("max_num_batched_tokens")) or DEFAULT_BATCHED_TOKENS
+        layout = lay_out(facts, in_flight=in_flight, tensor_parallel=tensor_parallel, pipeline_parallel=stages)
+    if facts is None or facts.max_model_len is None or weights is None or layout is None:
         return Choice("max_model_len", -1, "auto", "not known before the weights are read: vLLM fits it")
-    budget = sum(int(gpu.total_bytes * share) - OVERHEAD_BYTES for gpu in gpus) - facts.weight_bytes
-    fits = budget // facts.kv_bytes_per_token
-    if fits >= facts.max_model_len:
-        return Choice("max_model_len", facts.max_model_len, "auto", "the model's own maximum, and it fits")
+    pool = min(int(gpu.total_bytes * share) for gpu in gpus) - OVERHEAD_BYTES - weights
+    fits = layout.longest(max(0, pool), facts.max_model_len)
+    if fits == facts.max_model_len:
+        return Choice("max_model_len", fits, "auto", "the model's own maximum, and it fits")
     if fits < SMALLEST_CONTEXT:
-        total = sum(gpu.total_bytes for gpu in gpus)
+        smallest = min(gpus, key=lambda gpu: gpu.total_bytes)
         return Infeasible(
-            "MODEL_TOO_LARGE" if facts.weight_bytes > total else "GPU_MEMORY_EXHAUSTED",
-            f"The weights take {_gib(facts.weight_bytes)}, and {_gib(sum(g.free_bytes for g in gpus))} of "
-            f"{_gib(total)} is free on {len(gpus)} GPU(s): no room for a KV cache.",
-            {"weight_bytes": facts.weight_bytes, "total_bytes": total},
-            forever=facts.weight_bytes > total,
+            "MODEL_TOO_LARGE" if weights > smallest.total_bytes else "GPU_MEMORY_EXHAUSTED",
+            f"The weights take {_gib(weights)} on each of {len(gpus)} GPU(s), and {_gib(smallest.free_bytes)} of "
+            f"{_gib(smallest.total_bytes)} is free on GPU {smallest.index}: no room for a KV cache.",
+            {"weight_bytes": weights, "total_bytes": smallest.total_bytes},
+            forever=weights > smallest.total_bytes,
         )
     reason = (
-        f"what the KV cache holds beside {_gib(facts.weight_bytes)} of weights; the model's is {facts.max_model_len}"
+        f"what the KV cache holds beside {_gib(weights)} of weights on each GPU; the model's is {facts.max_model_len}"
     )
-    return Choice("max_model_len", int(fits), "auto", reason)
+    return Choice("max_model_len", fits, "auto", reason)
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _holders(gpu: Gpu) -> str:

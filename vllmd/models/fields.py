@@ -1,0 +1,70 @@
+"""Reads single values from a parsed `config.json`, which comes from anywhere: what makes no sense is unknown.
+
+Model families call the same things by many names; the lists are those that vLLM's own converters go through
+(`transformers_utils/model_arch_config_convertor.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+HEADS = ("num_attention_heads", "n_head", "num_heads")
+KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num", "num_attention_groups")
+HIDDEN = ("hidden_size", "n_embd", "d_model")
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+INNER = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "moe_k", "moe_topk", "num_experts_per_token")
+SHARED_EXPERTS = ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts")
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+
+_TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
+
+
+def text(config: Config) -> Config:
+    """Find the language model's own configuration in that of a model that also sees or hears."""
+    thinker = config.get("thinker_config")
+    if isinstance(thinker, Mapping):
+        return text(thinker)
+    return next((config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
+
+
+def integer(config: Config, *names: str, least: int = 1) -> int | None:
+    """Read the first of *names* that is a whole number of at least *least*."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+    return None
+
+
+def number(config: Config, name: str) -> float | None:
+    """Read a positive number."""
+    value = config.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+def boolean(config: Config, name: str, otherwise: bool = False) -> bool:
+    """Read a switch."""
+    value = config.get(name)
+    return value if isinstance(value, bool) else otherwise
+
+
+def word(config: Config, *names: str) -> str | None:
+    """Read the first of *names* that is a text."""
+    return next((config[name] for name in names if isinstance(config.get(name), str) and config[name]), None)
+
+
+def words(config: Config, name: str) -> tuple[str, ...]:
+    """Read a list of texts; empty if it is none."""
+    value = config.get(name)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def inner(config: Config, name: str) -> Config:
+    """Read a configuration within; empty if there is none."""
+    value = config.get(name)
+    return value if isinstance(value, Mapping) else {}
