@@ -40,6 +40,7 @@ class Foreign:
         prefix: what it is run under, such as `unshare`.
         client_name: what the client is called.
         user: the id of whom it becomes; nobody else, if empty.
+        tcp: listens on loopback instead.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class Foreign:
         prefix: Sequence[str] = (),
         client_name: str = "",
         user: str = "",
+        tcp: bool = False,
     ) -> None:
-        path = directory / (name or str(uuid.uuid4()))
+        path = "tcp" if tcp else directory / (name or str(uuid.uuid4()))
         self.popen = subprocess.Popen(
             [*prefix, sys.executable, "-S", str(PROGRAM), role, str(path), client_name, user],
             env={},
@@ -60,7 +62,7 @@ class Foreign:
         )
         self.members: dict[str, Identity] = {}
         try:
-            expected = 4 if role == "shared" else 3
+            expected = {"shared": 4, "group": 5}.get(role, 3)
             assert self.popen.stdout is not None
             while len(self.members) < expected:
                 member, pid = self.popen.stdout.readline().split()

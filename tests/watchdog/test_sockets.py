@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.foreign import Foreign, stat_of
-from vllmd.watchdog.sockets import Sockets, UnixSocket, parse_socket, socket_inodes, unix_sockets
+from tests.fakes.processes import eventually
+from vllmd.watchdog.sockets import Connection, Sockets, UnixSocket, parse_socket, socket_inodes, unix_sockets
 from vllmd.worker.processes import Stat, processes
 
 CONNECT = "import socket, sys; near = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); sys.stdin.read()"
@@ -73,8 +74,9 @@ def test_a_launcher_holds_the_other_end(runtime: pathlib.Path) -> None:
     """It is named, and the connection is known for ZMQ's by its path; within the tree nothing leads outside."""
     with Foreign("serving", runtime) as foreign:
         sockets = Sockets()
-        outside = sockets.outside([foreign.core.pid, foreign.worker.pid], stats())
-        whole = sockets.outside([one.pid for one in foreign.members.values()], stats())
+        wires = sockets.now(stats())
+        outside = wires.outside([foreign.core.pid, foreign.worker.pid])
+        whole = wires.outside([one.pid for one in foreign.members.values()])
 
         assert outside is not None
         assert [one.holder for one in outside] == [foreign.launcher]
@@ -88,7 +90,7 @@ def test_without_its_launcher_nobody_does(runtime: pathlib.Path) -> None:
     with Foreign("serving", runtime) as foreign:
         foreign.lose_launcher()
 
-        assert Sockets().outside([foreign.core.pid, foreign.worker.pid], stats()) == []
+        assert Sockets().now(stats()).outside([foreign.core.pid, foreign.worker.pid]) == []
 
 
 def test_whoever_shared_it_still_does(runtime: pathlib.Path) -> None:
@@ -96,7 +98,7 @@ def test_whoever_shared_it_still_does(runtime: pathlib.Path) -> None:
     with Foreign("shared", runtime, name="any.sock") as foreign:
         foreign.lose_launcher()
         sockets = Sockets()
-        found = [sockets.outside([foreign.core.pid], stats()) for _ in range(2)]
+        found = [sockets.now(stats()).outside([foreign.core.pid]) for _ in range(2)]
 
         assert found[0] == found[1]
         assert found[0] is not None
@@ -109,31 +111,56 @@ def test_services_of_the_system_answer_for_nobody() -> None:
     directory = pathlib.Path(tempfile.mkdtemp(prefix="nvidia-vllmd-test-", dir="/run"))
     try:
         with Foreign("shared", directory) as foreign:
-            assert Sockets().outside([foreign.core.pid, foreign.worker.pid], stats()) == []
+            assert Sockets().now(stats()).outside([foreign.core.pid, foreign.worker.pid]) == []
     finally:
         shutil.rmtree(directory)
 
 
 def test_what_may_not_be_looked_at_is_unknown() -> None:
     """A tree with a process that is gone meanwhile has no proof."""
-    assert Sockets().outside([os.getpid(), 2**22 - 1], stats()) is None
+    assert Sockets().now(stats()).outside([os.getpid(), 2**22 - 1]) is None
 
 
-def test_tcp_counts_too() -> None:
-    """Cores of several hosts are reached over TCP. Who holds the other end is not looked for: it may be anywhere."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        argv = [sys.executable, "-c", CONNECT, str(port)]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE) as child, server.accept()[0] as accepted:
-            outside = Sockets().outside([child.pid], stats())
-            inside = Sockets().outside([child.pid, os.getpid()], stats())
-            accepted.close()
-            child.communicate(b"")
+def connected(server: socket.socket) -> subprocess.Popen[bytes]:
+    """A process with a connection to here."""
+    port = server.getsockname()[1]
+    return subprocess.Popen([sys.executable, "-c", CONNECT, str(port)], stdin=subprocess.PIPE)
 
-    assert outside is not None
-    assert [(one.holder, one.name, one.zmq) for one in outside] == [(None, f"TCP 127.0.0.1:{port}", False)]
+
+@pytest.mark.parametrize(
+    ("address", "family"), [(("127.0.0.1", 0), socket.AF_INET), (("::", 0), socket.AF_INET6)], ids=["IPv4", "both"]
+)
+def test_who_holds_the_other_end_over_tcp(address: tuple[str, int], family: int) -> None:
+    """Found on this host, whichever way the listener speaks IPv4; within the tree nothing leads outside."""
+    both = family == socket.AF_INET6
+    with (
+        socket.create_server(address, family=family, dualstack_ipv6=both) as server,
+        connected(server) as child,
+        server.accept()[0],
+    ):
+        wires = Sockets().now(stats())
+        outside = wires.outside([child.pid])
+        inside = wires.outside([child.pid, os.getpid()])
+        child.communicate(b"")
+
+    own = stat_of(os.getpid())
+    assert outside == [Connection(own.identity, own.name, host="127.0.0.1")]
     assert inside is not None
-    assert not any(str(port) in one.name for one in inside)
+    assert not any(one.holder is not None and one.holder.pid == child.pid for one in inside)
+
+
+def test_nobody_holds_what_was_closed_over_tcp() -> None:
+    """The listener has it until it accepts, then who accepted it; once that has ended, nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as server, connected(server) as child:
+        assert eventually(lambda: bool(Sockets().now(stats()).outside([child.pid])))
+        waiting = Sockets().now(stats()).outside([child.pid])
+        server.accept()[0].close()
+        left = Sockets().now(stats()).outside([child.pid])
+        child.communicate(b"")
+
+    assert waiting is not None
+    assert [one.holder for one in waiting] == [stat_of(os.getpid()).identity]
+    assert left == []
 
 
 @pytest.mark.parametrize("message", [b"", b"\1\1\1\0"])

@@ -15,6 +15,7 @@ DEAD = Kin(77, "python")
 CORE = Facts(pid=5, name="VLLM::EngineCor", own_namespace=True, parent=SHELL)
 CLIENT = Peer(who="pid 812 (python)", zmq=True)
 SERVICE = Peer(who="pid 900 (lmcache)", zmq=False)
+ELSEWHERE = Peer(who="somebody at 10.0.0.2", zmq=False, tcp=True)
 
 
 def facts(**values: Any) -> Facts:
@@ -60,6 +61,13 @@ def facts(**values: Any) -> Facts:
             "SUSPECT",
             "pid 812 (python) holds the other end of its ZMQ sockets",
         ),
+        (
+            facts(dead_parent=DEAD, peers=(ELSEWHERE,)),
+            "SUSPECT",
+            "has died, but somebody at 10.0.0.2 holds the other end of its TCP sockets",
+        ),
+        (facts(parent=INIT, peers=(ELSEWHERE,)), "SUSPECT", "but somebody at 10.0.0.2 holds the other end"),
+        (facts(dead_parent=DEAD, peers=(CLIENT, ELSEWHERE, SERVICE)), "SUSPECT", "of its TCP and ZMQ sockets"),
         (facts(dead_parent=DEAD, parent=INIT, peers=None), "SUSPECT", "has died, but whether somebody holds"),
     ],
 )
@@ -173,7 +181,7 @@ ANY_FACTS = st.builds(
     own_namespace=st.none() | st.booleans(),
     parent=st.none() | st.builds(Parent, kin=KIN, reaper=st.booleans(), same_session=st.booleans()),
     dead_parent=st.none() | KIN,
-    peers=st.none() | st.lists(st.sampled_from([CLIENT, SERVICE]), max_size=2).map(tuple),
+    peers=st.none() | st.lists(st.sampled_from([CLIENT, SERVICE, ELSEWHERE]), max_size=2).map(tuple),
     above=st.none(),
     reachable=st.booleans(),
 )
@@ -193,7 +201,7 @@ def test_nobody_is_an_orphan_without_a_proof(seen: Facts) -> None:
         assert seen.name.startswith(("VLLM::EngineCor", "VLLM::Worker"))
         by_reaper = seen.parent is not None and seen.parent.reaper and not seen.parent.same_session
         assert seen.dead_parent is not None or (by_reaper and seen.peers == ())
-        assert CLIENT not in (seen.peers or ())
+        assert {CLIENT, ELSEWHERE}.isdisjoint(seen.peers or ())
     if judged.verdict is Verdict.ORPHAN:
         assert seen.engine == "old"
 

@@ -53,6 +53,26 @@ async def test_an_orphan_of_before_is_killed_if_nobody_uses_it(runtime: pathlib.
             assert not lives(foreign.worker)
 
 
+@pytest.mark.parametrize("tcp", [True, False])
+async def test_orphans_do_not_keep_each_other_alive(runtime: pathlib.Path, tcp: bool) -> None:
+    """The cores of a data-parallel engine and their workers are connected with each other; nobody else is."""
+    async with Watched(runtime) as watched:
+        with Foreign("group", runtime, tcp=tcp) as foreign:
+            watched.gpus.hold("GPU-0", foreign.worker)
+            watched.gpus.hold("GPU-1", foreign.client)
+            await watched.dog.round()
+            foreign.lose_launcher()
+            await watched.pass_by(10.0)
+            # Of one that ends just now can't be told what it holds: then the other one's turn comes at the next look.
+            while any(lives(member) for member in foreign.members.values()):
+                told = len(watched.told(Kind.RECLAIM))
+                await watched.dog.round()
+                await watched.tells(Kind.RECLAIM, told + 1)
+
+            killed = {pid for event in watched.told(Kind.KILL) for pid in event.pids}
+            assert killed == {member.pid for name, member in foreign.members.items() if name != "launcher"}
+
+
 async def test_an_orphan_that_hangs_is_killed_too(runtime: pathlib.Path) -> None:
     """A stopped core would stay for ever."""
     async with Watched(runtime) as watched:

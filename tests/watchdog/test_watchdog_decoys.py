@@ -86,6 +86,18 @@ async def test_daemonized_on_purpose_while_we_look(runtime: pathlib.Path) -> Non
             await left_alone(watched, foreign, f"has died, but pid {foreign.client.pid} (")
 
 
+async def test_used_over_tcp(runtime: pathlib.Path) -> None:
+    """As cores of several hosts are, and those of a data-parallel engine: who is at the other end is found here."""
+    async with Watched(runtime) as watched:
+        with Foreign("shared", runtime, tcp=True) as foreign:
+            watched.gpus.hold("GPU-0", foreign.worker)
+            await watched.dog.round()
+            foreign.lose_launcher()
+            client = f"pid {foreign.client.pid} ({stat_of(foreign.client.pid).name})"
+
+            await left_alone(watched, foreign, f"has died, but {client} holds the other end of its TCP sockets")
+
+
 async def test_another_program_of_any_name(runtime: pathlib.Path) -> None:
     """With memory on a GPU, adopted by pid 1, and used by nobody: it is foreign, and no more."""
     async with Watched(runtime) as watched:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from vllmd.engines.containment import Containment
 from vllmd.watchdog.observe import PREFIX, Look, Observer, Seen, adopts_orphans, may_kill
 from vllmd.watchdog.parents import Fate
-from vllmd.watchdog.sockets import Connection, Sockets
+from vllmd.watchdog.sockets import Connection, Sockets, Wires
+from vllmd.watchdog.users import users
 from vllmd.watchdog.verdicts import Facts, Kin, Parent, Peer, is_core_or_worker
 from vllmd.worker import cgroup as cgroups
 from vllmd.worker.descent import below
@@ -43,19 +44,24 @@ class Gatherer:
             observer: who looked.
             killed: processes that were sent SIGKILL and had the time to end.
         """
-        groups = self._groups()
-        found = {pid: self._of(seen, look, observer, groups, killed) for pid, seen in look.seen.items()}
+        groups, wires = self._groups(), self._sockets.now(look.stats)
+        found = {pid: self._of(seen, look, observer, groups, wires, killed) for pid, seen in look.seen.items()}
         missing = {pid: Facts(pid=pid, found=False, host_pids=observer.host_pids) for pid in look.missing}
         return found | missing
 
     def _of(
-        self, seen: Seen, look: Look, observer: Observer, groups: Mapping[int, str], killed: Collection[Identity]
+        self,
+        seen: Seen,
+        look: Look,
+        observer: Observer,
+        groups: Mapping[int, str],
+        wires: Wires,
+        killed: Collection[Identity],
     ) -> Facts:
         stat, details = seen.stat, seen.details
         own = None if details.pid_namespace is None else details.pid_namespace == observer.own_pid_namespace
         fate = self._fate(stat.identity)
-        parent = _parent(stat, look, observer)
-        orphaned = bool(own) and ((fate is not None and not fate.alive) or (parent is not None and parent.reaper))
+        orphaned = self._is_orphaned(seen, look, observer)
         return Facts(
             pid=stat.identity.pid,
             name=stat.name,
@@ -63,10 +69,10 @@ class Gatherer:
             killed=stat.identity in killed,
             engine=groups.get(stat.identity.pid) or self._marked(details.marker),
             own_namespace=own,
-            parent=parent,
+            parent=_parent(stat, look, observer),
             dead_parent=Kin(fate.identity.pid, fate.name) if fate is not None and not fate.alive else None,
             # Connections cost too much to look at where the verdict does not depend on them.
-            peers=self._peers(seen, look, observer) if orphaned and is_core_or_worker(stat.name) else None,
+            peers=self._peers(seen, look, observer, wires) if orphaned and is_core_or_worker(stat.name) else None,
             above=_above(stat, look.stats),
             reachable=may_kill(details.uid),
             owner="somebody" if details.uid is None else f"user {details.uid}",
@@ -86,33 +92,51 @@ class Gatherer:
             return ""
         return marker[0] if pathlib.Path(marker[1]) == self._root / marker[0] else ""
 
-    def _peers(self, seen: Seen, look: Look, observer: Observer) -> tuple[Peer, ...] | None:
+    def _peers(self, seen: Seen, look: Look, observer: Observer, wires: Wires) -> tuple[Peer, ...] | None:
         if seen.details.net_namespace is None or seen.details.net_namespace != observer.own_net_namespace:
             return None  # the kernel tells only of the sockets of our own
-        tree = [stat.identity.pid for stat in below(seen.stat.identity.pid, look.stats.values()) if not stat.dead]
-        found = self._sockets.outside(tree, look.stats)
-        if found is None:
-            return None
-        return tuple(_peer(one) for one in found if not self._is_orphan_too(one, look, observer))
 
-    def _is_orphan_too(self, connection: Connection, look: Look, observer: Observer) -> bool:
-        """Tell whether who is at the other end was left behind as well, and serves nobody.
+        def left_behind(pid: int) -> Collection[int]:
+            top = self._left_behind(pid, look, observer)
+            return () if top is None else _alive_below(top, look)
 
-        The cores of one data-parallel engine are connected with its coordinator. An API server, though, goes on
-        serving without the launcher of all of them.
+        found = users(_alive_below(seen.stat.identity.pid, look), wires.outside, left_behind)
+        return None if found is None else tuple(map(_peer, found))
+
+    def _left_behind(self, pid: int, look: Look, observer: Observer) -> int | None:
+        """Find the process of vLLM's, this one or above it, that was left behind and by itself serves nobody.
+
+        An API server goes on serving without the launcher of all of them. Of what is in another network namespace it
+        can't be told whom it serves.
         """
-        holder = None if connection.holder is None else look.stats.get(connection.holder.pid)
-        if holder is None or not holder.name.startswith(PREFIX) or holder.name.startswith(_API_SERVER):
+        for stat in _line(pid, look.stats):
+            seen = look.seen.get(stat.identity.pid)
+            if seen is None or not stat.name.startswith(PREFIX) or stat.name.startswith(_API_SERVER):
+                continue
+            if seen.details.net_namespace == observer.own_net_namespace and self._is_orphaned(seen, look, observer):
+                return stat.identity.pid
+        return None
+
+    def _is_orphaned(self, seen: Seen, look: Look, observer: Observer) -> bool:
+        """Tell whether the parent of a process has died, or may have: a reaper has it that can't have started it."""
+        own = seen.details.pid_namespace
+        if own is None or own != observer.own_pid_namespace:
             return False
-        fate = self._fate(holder.identity)
-        parent = _parent(holder, look, observer)
-        return (fate is not None and not fate.alive) or (parent is not None and parent.reaper)
+        fate = self._fate(seen.stat.identity)
+        parent = _parent(seen.stat, look, observer)
+        adopted = parent is not None and parent.reaper and not parent.same_session
+        return adopted or (fate is not None and not fate.alive)
+
+
+def _alive_below(pid: int, look: Look) -> list[int]:
+    return [stat.identity.pid for stat in below(pid, look.stats.values()) if not stat.dead]
 
 
 def _peer(connection: Connection) -> Peer:
-    name = connection.name or "somebody"
+    where = f" at {connection.host}" if connection.host else ""
+    name = connection.name or f"somebody{where}"
     who = name if connection.holder is None else f"pid {connection.holder.pid} ({name})"
-    return Peer(who=who, zmq=connection.zmq)
+    return Peer(who=who, zmq=connection.zmq, tcp=bool(connection.host))
 
 
 def _parent(stat: Stat, look: Look, observer: Observer) -> Parent | None:
@@ -128,11 +152,15 @@ def _parent(stat: Stat, look: Look, observer: Observer) -> Parent | None:
 
 def _above(stat: Stat, stats: Mapping[int, Stat]) -> int | None:
     """Find the nearest process above one that is called like a core or a worker."""
-    passed = {stat.identity.pid}
-    pid = stat.parent_pid
+    line = _line(stat.parent_pid, stats)
+    above = (one.identity.pid for one in line if is_core_or_worker(one.name) and not one.dead)
+    return next((pid for pid in above if pid != stat.identity.pid), None)
+
+
+def _line(pid: int, stats: Mapping[int, Stat]) -> Iterator[Stat]:
+    """Go from a process up to the first; two looks may not fit together, so no process comes twice."""
+    passed = set[int]()
     while pid in stats and pid not in passed:
-        if is_core_or_worker(stats[pid].name) and not stats[pid].dead:
-            return pid
+        yield stats[pid]
         passed.add(pid)
         pid = stats[pid].parent_pid
-    return None

@@ -2,20 +2,21 @@
 
 Whoever uses a vLLM core talks to it by ZMQ: over Unix sockets on one host, over TCP between hosts. So a core is used
 if a living process outside of its tree holds the other end of one of its connections. The kernel tells the two ends
-of a Unix socket by `sock_diag`; of one whose other end nobody holds any more it gives no peer. What can't be found
-out is `None`: unknown is never a proof.
+of a Unix socket by `sock_diag`; of one whose other end nobody holds any more it gives no peer. Those of TCP are told by
+`tcp`. What can't be found out is `None`: unknown is never a proof.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import pathlib
 import re
 import socket
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from vllmd.watchdog.tcp import TcpSocket, far_ends, tcp_sockets
 from vllmd.worker.processes import Identity, Stat
 
 _SYSTEM = ("/run/systemd/", "/run/dbus/", "/run/nscd/", "/run/nvidia", "/tmp/nvidia-mps", "/dev/log")  # noqa: S108
@@ -29,7 +30,6 @@ _NLM_F_REQUEST, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
 _UDIAG_SHOW_NAME, _UDIAG_SHOW_PEER = 0x1, 0x4
 _UNIX_DIAG_NAME, _UNIX_DIAG_PEER = 0, 2
 _NETLINK_SOCK_DIAG = 4
-_ESTABLISHED = "01"
 _HEADER = struct.Struct("=IHHII")
 _MESSAGE = struct.Struct("=BBBBIII")
 _REQUEST = struct.Struct("=BBHIIIII")
@@ -55,9 +55,11 @@ class Connection:
     holder: Identity | None
     """Who holds the other end; `None` if that can't be found out."""
     name: str
-    """Its name, or its address."""
-    path: str
-    """What either end is bound to."""
+    """What that process is called."""
+    path: str = ""
+    """What either end is bound to, of Unix sockets."""
+    host: str = ""
+    """Where the other end is, of TCP's; empty for Unix sockets."""
 
     @property
     def zmq(self) -> bool:
@@ -74,47 +76,87 @@ class Sockets:
     def __init__(self) -> None:
         self._holders: dict[int, Identity] = {}
 
-    def outside(self, tree: Collection[int], stats: Mapping[int, Stat]) -> list[Connection] | None:
-        """List the connections that lead out of a tree to somebody alive; `None` if that can't be found out.
+    def now(self, stats: Mapping[int, Stat]) -> Wires:
+        """Begin a look; nothing is read before it is asked for.
 
         Args:
-            tree: the process ids of the tree, all in our own network namespace.
             stats: all processes.
         """
-        inside: set[int] = set()
-        for pid in tree:
-            held = socket_inodes(pid)
-            if held is None:
-                return None
-            inside |= held
-        sockets = unix_sockets()
-        remote = _tcp_outside(next(iter(tree)), inside) if tree else []
-        if sockets is None or remote is None:
-            return None
-        found = []
-        for inode in inside & sockets.keys():
-            peer = sockets[inode].peer
-            if peer and peer not in inside:
-                path = sockets[inode].path or (sockets[peer].path if peer in sockets else "")
-                if not path.startswith(_SYSTEM):
-                    found.append((peer, path))
-        self._find({peer for peer, _ in found}, stats)
-        return [self._connection(peer, path, stats) for peer, path in found] + remote
+        return Wires(stats, self._find)
 
-    def _connection(self, peer: int, path: str, stats: Mapping[int, Stat]) -> Connection:
-        holder = self._holders.get(peer)
-        return Connection(holder, stats[holder.pid].name if holder is not None else "", path)
-
-    def _find(self, wanted: set[int], stats: Mapping[int, Stat]) -> None:
+    def _find(self, wanted: set[int], stats: Mapping[int, Stat]) -> Mapping[int, Identity]:
         """Learn who holds sockets, and forget who is gone."""
         known = self._holders.items()
         self._holders = {inode: who for inode, who in known if who.pid in stats and stats[who.pid].identity == who}
         unknown = wanted - self._holders.keys()
-        if not unknown:
-            return
-        for pid, stat in stats.items():
-            for inode in unknown & (socket_inodes(pid) or set()):
-                self._holders[inode] = stat.identity
+        if unknown:
+            for pid, stat in stats.items():
+                for inode in unknown & (socket_inodes(pid) or set()):
+                    self._holders[inode] = stat.identity
+        return self._holders
+
+
+class Wires:
+    """The connections at one moment: what it takes to tell of several trees is read once.
+
+    Args:
+        stats: all processes.
+        find: finds who holds sockets.
+    """
+
+    def __init__(
+        self,
+        stats: Mapping[int, Stat],
+        find: Callable[[set[int], Mapping[int, Stat]], Mapping[int, Identity]],
+    ) -> None:
+        self._stats = stats
+        self._find = find
+        self._inodes: dict[int, set[int] | None] = {}
+
+    def outside(self, tree: Collection[int]) -> list[Connection] | None:
+        """List the connections that lead out of a tree to somebody alive; `None` if that can't be found out.
+
+        Args:
+            tree: the process ids of the tree, all in our own network namespace.
+        """
+        inside: set[int] = set()
+        for pid in tree:
+            if pid not in self._inodes:
+                self._inodes[pid] = socket_inodes(pid)
+            held = self._inodes[pid]
+            if held is None:
+                return None
+            inside |= held
+        unix, tcp = self._unix, self._tcp
+        if unix is None or tcp is None:
+            return None
+        near = []
+        for inode in inside & unix.keys():
+            peer = unix[inode].peer
+            if peer and peer not in inside:
+                path = unix[inode].path or (unix[peer].path if peer in unix else "")
+                if not path.startswith(_SYSTEM):
+                    near.append((peer, path))
+        far = far_ends(inside, tcp)
+        holders = self._find({peer for peer, _ in near}.union(*(end.inodes for end in far)), self._stats)
+        over_unix = [self._connection(holders.get(peer), path) for peer, path in near]
+        over_tcp = [
+            self._connection(holder, host=end.host)
+            for end in far
+            for holder in dict.fromkeys(map(holders.get, end.inodes)) or (None,)
+        ]
+        return over_unix + over_tcp
+
+    @functools.cached_property
+    def _unix(self) -> dict[int, UnixSocket] | None:
+        return unix_sockets()
+
+    @functools.cached_property
+    def _tcp(self) -> list[TcpSocket] | None:
+        return tcp_sockets()
+
+    def _connection(self, holder: Identity | None, path: str = "", host: str = "") -> Connection:
+        return Connection(holder, self._stats[holder.pid].name if holder is not None else "", path, host)
 
 
 def socket_inodes(pid: int) -> set[int] | None:
@@ -184,27 +226,3 @@ def parse_socket(message: bytes) -> UnixSocket:
             (peer,) = struct.unpack("=I", value)
         offset += max((length + 3) & ~3, _ATTRIBUTE.size)
     return UnixSocket(inode, path, peer)
-
-
-def _tcp_outside(pid: int, inside: Collection[int]) -> list[Connection] | None:
-    """List the TCP connections that lead out of a tree."""
-    found: dict[tuple[str, str], int] = {}
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = pathlib.Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue  # a kernel without IPv6
-        except OSError:
-            return None
-        for fields in map(str.split, lines):
-            if fields[3] == _ESTABLISHED and int(fields[9]) in inside:
-                found[fields[1], fields[2]] = int(fields[9])
-    return [Connection(None, f"TCP {_address(there)}", "") for here, there in found if (there, here) not in found]
-
-
-def _address(text: str) -> str:
-    """Write `0100007F:1F90` as `127.0.0.1:8080`."""
-    host, _, port = text.partition(":")
-    words = b"".join(struct.pack("<I", int(host[start : start + 8], 16)) for start in range(0, len(host), 8))
-    family = socket.AF_INET if len(words) == 4 else socket.AF_INET6
-    return f"{socket.inet_ntop(family, words)}:{int(port, 16)}"

@@ -4,7 +4,8 @@ A program that uses vLLM may die and leave vLLM's processes behind, with all of 
 like any other core; what it lacks is somebody who answers for it. There are two proofs of that:
 
 * its parent was seen alive and then dead, through a pidfd that we held meanwhile; and nobody holds the other end of
-  its ZMQ sockets, which is how those who use a core talk to it (an API server outlives the launcher of both);
+  its ZMQ sockets, which is how those who use a core talk to it (an API server outlives the launcher of both), or of
+  its TCP connections, of which nothing tells whether they are ZMQ's;
 * its parent is a process that adopts orphans, in our own pid namespace, that cannot have started it itself, and
   nobody holds the other end of any of its connections.
 
@@ -67,6 +68,8 @@ class Peer:
     """`pid 812 (python)`."""
     zmq: bool
     """The connection is one of ZMQ's over a Unix socket, as vLLM names them."""
+    tcp: bool = False
+    """It is one over TCP, which may be ZMQ's: nothing tells."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,10 +237,14 @@ def _proof(facts: Facts) -> tuple[bool, str]:
     if facts.dead_parent is not None:
         died = f"its parent ({facts.dead_parent}) has died"
         if facts.peers is None:
-            return False, f"{died}, but whether somebody holds the other end of its ZMQ sockets can't be found out"
-        users = [peer.who for peer in facts.peers if peer.zmq]
+            return (
+                False,
+                f"{died}, but whether somebody holds the other end of its sockets can't be found out",
+            )
+        users = [peer for peer in facts.peers if peer.zmq or peer.tcp]
         if users:
-            return False, f"{died}, but {_hold(users)} of its ZMQ sockets"
+            kinds = " and ".join(sorted({"TCP" if peer.tcp else "ZMQ" for peer in users}))
+            return False, f"{died}, but {_hold([peer.who for peer in users])} of its {kinds} sockets"
         return True, f"its parent ({facts.dead_parent}) was seen alive and then dead"
     if facts.parent is None:
         return False, "its parent can't be read"
