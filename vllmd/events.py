@@ -31,9 +31,11 @@ class Kind(enum.StrEnum):
     ADOPTION = "ADOPTION"
     STALL = "STALL"
     LEAK = "LEAK"
+    GPU_LOST = "GPU_LOST"
+    GPU_BACK = "GPU_BACK"
 
 
-_WARNINGS = frozenset({Kind.KILL, Kind.QUARANTINE, Kind.RESTART, Kind.STALL, Kind.LEAK})
+_WARNINGS = frozenset({Kind.KILL, Kind.QUARANTINE, Kind.RESTART, Kind.STALL, Kind.LEAK, Kind.GPU_LOST})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ import pytest
 from tests.fakes.fake_gpus import gpu
 from vllmd.api import convert_host
 from vllmd.events import Events, Kind
+from vllmd.gpu.losses import Loss
 from vllmd.gpu.quarantine import Quarantine
 from vllmd.v1 import event_pb2, gpu_pb2
 from vllmd.watchdog.scene import Judged, Share
@@ -32,6 +33,15 @@ def test_a_gpu_in_quarantine() -> None:
     assert (found.quarantine.reason, found.quarantine.engine) == ("stuck", "engines/e-1")
     assert found.quarantine.start_time.seconds == 1_700_000_000
     assert not convert_host.gpu(gpu(), {}, None).HasField("quarantine")
+
+
+@pytest.mark.parametrize(("uuid", "name"), [("GPU-0", "gpus/GPU-0"), ("", "")])
+def test_a_lost_gpu(uuid: str, name: str) -> None:
+    """One that was never read has no name."""
+    found = convert_host.lost_gpu(Loss(uuid, 3, "Fake H80", "NVML: GPU is lost", 1_700_000_000.0))
+
+    assert (found.name, found.index, found.product) == (name, 3, "Fake H80")
+    assert (found.reason, found.start_time.seconds) == ("NVML: GPU is lost", 1_700_000_000)
 
 
 def test_a_process() -> None:

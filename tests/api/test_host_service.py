@@ -64,6 +64,18 @@ async def test_the_status_ties_gpu_memory_to_engines() -> None:
         assert status.engines[0].lease_count == 1
 
 
+async def test_the_status_tells_which_gpu_is_lost() -> None:
+    """What the watchdog saw of it; it is no GPU among the others."""
+    async with Host(gpu(0), gpu(1)) as host, serving(host) as served:
+        await served.host.ListGpuProcesses(pb.ListGpuProcessesRequest())
+        host.gpus.lose("GPU-0")
+        await served.host.ListGpuProcesses(pb.ListGpuProcessesRequest())
+        status = await served.host.GetStatus(pb.GetStatusRequest())
+
+        assert [(lost.name, lost.reason) for lost in status.lost_gpus] == [("gpus/GPU-0", "NVML: GPU is lost")]
+        assert [found.name for found in status.gpus] == ["gpus/GPU-1"]
+
+
 async def test_the_status_leaves_out_what_ended_well() -> None:
     """Engines that failed stay to be seen; those that were stopped do not."""
     async with Host() as host, serving(host) as served:

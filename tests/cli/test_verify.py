@@ -88,6 +88,24 @@ def test_gpus_that_cannot_be_read_are_not_clean(daemon: FakeDaemon, run: Run) ->
     assert (answer["clean"], answer["gpu_error"]) == (False, error)
 
 
+def test_a_lost_gpu_is_not_clean(daemon: FakeDaemon, run: Run) -> None:
+    """Its memory can't be looked at; status, ps and reclaim tell it, too."""
+    daemon.status = status()
+    daemon.status.lost_gpus.add(index=3, reason="NVML: GPU is lost", start_time=ago(90))
+
+    result = run("verify")
+    answer = json.loads(run("verify", "-o", "json").stdout)
+    told = re.compile(r"GPU 3 fell off the bus 1m3\ds ago: NVML: GPU is lost\. Look\s+at\s+dmesg")
+
+    assert result.exit_code == 1
+    assert told.search(result.stdout)
+    assert "Not clean: 1 GPU lost." in result.stdout
+    assert (answer["clean"], answer["lost_gpus"][0]["index"]) == (False, 3)
+    assert told.search(run("status").stdout)
+    assert told.search(run("ps").stderr)
+    assert told.search(run("reclaim").stderr)
+
+
 def test_json(daemon: FakeDaemon, run: Run) -> None:
     """Programs get the verdict, and what it is based on by the proto's names."""
     daemon.status = status()

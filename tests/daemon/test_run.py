@@ -11,14 +11,21 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.host.running import home, until, vllmd
+from tests.host.running import RunningDaemon, home, until, vllmd
 from vllmd.client import Client
 from vllmd.daemon import run
+from vllmd.gpu.simulation import Faults, inject
 from vllmd.v1 import engine_pb2, event_pb2, host_service_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1 import host_service_pb2 as host_pb
 
 HEAVY = ("torch", "vllm", "transformers", "numpy", "huggingface_hub", "ray")
+
+
+def cli(daemon: RunningDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `vllmd-cli` to its end."""
+    command = [sys.executable, "-m", "vllmd.cli", "--address", str(daemon.socket), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_daemon_stays_light() -> None:
@@ -121,6 +128,35 @@ def test_a_simulated_host_gives_its_memory_back() -> None:
         assert report.gpus[0].used_bytes_before - report.gpus[0].used_bytes_after == 143771 * (1 << 20) // 2
         assert exit_status == 0
         assert sorted(path.name for path in place.path.iterdir()) == ["cache", "daemon.log", "e", "state"]
+
+
+def test_a_gpu_that_falls_off_the_bus_fails_its_engines() -> None:
+    """And nothing else: the next engine goes to the other GPU, and everybody is told until it is back."""
+    with home("--simulate", "2xRTX3090", "--reclaim-timeout", "0.5", "--watchdog-interval", "0.2") as place:
+        daemon = place.start()
+        engine = daemon.load(tensor_parallel_size=1).engine
+        (lost,) = engine.gpus
+        inject(place.path / "sim", Faults(lost=frozenset({lost.removeprefix("gpus/")})))
+        until(lambda: daemon.engine(engine.name).state == engine_pb2.Engine.STATE_FAILED, "the failure")
+        failed, status = daemon.engine(engine.name), daemon.status()
+        verified = cli(daemon, "verify")
+        other = daemon.load(tensor_parallel_size=1).engine
+        inject(place.path / "sim", Faults())
+        until(lambda: not daemon.status().lost_gpus, "the return")
+        events = daemon.host.WatchEvents(host_pb.WatchEventsRequest(last=1000))
+        kinds = [event.kind for batch in events for event in batch.events]
+
+        assert failed.failure.reason == "GPU_LOST"
+        assert "fell off the bus" in failed.failure.message
+        assert not failed.reclaim.verified
+        assert f"{lost.removeprefix('gpus/')} can't be read" in failed.reclaim.summary
+        assert failed.restart_count == 0
+        assert [gpu.name for gpu in status.lost_gpus] == [lost]
+        assert lost not in [gpu.name for gpu in status.gpus]
+        assert verified.returncode == 1
+        assert "1 GPU lost" in verified.stdout
+        assert list(other.gpus) != [lost]
+        assert kinds.count(event_pb2.Event.KIND_GPU_LOST) == kinds.count(event_pb2.Event.KIND_GPU_BACK) == 1
 
 
 def test_what_is_simulated_outlasts_a_daemon_that_dies() -> None:

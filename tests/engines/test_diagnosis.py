@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from vllmd.engines.diagnosis import QUOTED_LINES, Failure, death, load_failure, root_cause, to_error
+from vllmd.engines.diagnosis import QUOTED_LINES, Failure, death, gpu_lost, load_failure, root_cause, to_error
 from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, Unavailable, VllmdError
 
 CORE = "(EngineCore pid=123) ERROR 11-23 15:43:46 [core.py:1512] "
@@ -166,6 +166,7 @@ def test_quote_is_what_stands_around_the_cause() -> None:
         (Failure("GPU_MEMORY_EXHAUSTED", "m"), Exhausted),
         (Failure("HOST_MEMORY_EXHAUSTED", "m"), Exhausted),
         (Failure("ENGINE_DIED", "m"), Unavailable),
+        (Failure("GPU_LOST", "m"), Unavailable),
         (Failure("MODEL_NOT_FOUND", "m", invalid=True), InvalidRequest),
         (Failure("ENGINE_START_FAILED", "m", ("a line",)), EngineFailed),
     ],
@@ -177,3 +178,11 @@ def test_client_is_told_whether_another_try_may_help(failure: Failure, error: ty
     assert type(told) is error
     assert (told.reason, told.message, told.metadata["engine"]) == (failure.reason, "m", "e-1")
     assert getattr(told, "log_lines", ()) == (failure.log_lines if error is EngineFailed else ())
+
+
+def test_a_lost_gpu() -> None:
+    """It says which, how that is known, and what an operator can do."""
+    failure = gpu_lost("GPU 0 (GPU-a)", "NVML: GPU is lost", "reboot")
+
+    assert failure.reason == "GPU_LOST"
+    assert failure.message == "GPU 0 (GPU-a) fell off the bus (NVML: GPU is lost): reboot."

@@ -132,9 +132,17 @@ async def test_driver_that_hangs_does_not_put_off_the_kill(
         assert (await reclaiming).verified
 
 
-@pytest.mark.parametrize("how", ["kept", "off the bus"])
+@pytest.mark.parametrize(
+    ("how", "why", "kept"), [("kept", "", ("GPU-0", "GPU-1")), ("off the bus", ", as GPU-1 can't be read", ("GPU-1",))]
+)
 async def test_memory_that_does_not_come_back_is_told(
-    engine_id: str, directory: pathlib.Path, gpus: HeldGpus, monitor: GpuMonitor, how: str
+    engine_id: str,
+    directory: pathlib.Path,
+    gpus: HeldGpus,
+    monitor: GpuMonitor,
+    how: str,
+    why: str,
+    kept: tuple[str, ...],
 ) -> None:
     """The engine is not proven to be gone; by its directory a later daemon would look for its memory again."""
     expected = await expected_of(monitor)
@@ -147,7 +155,8 @@ async def test_memory_that_does_not_come_back_is_told(
         report = await reclaim(remains, monitor, 0.3)
 
     assert not report.verified
-    assert report.summary == "Not proven to be gone: NVML does not show its memory back."
+    assert report.summary == f"Not proven to be gone: NVML does not show its memory back{why}."
+    assert report.kept == kept
     assert report.killed == 2
     assert 0.3 <= report.memory_seconds < 5
     assert processes_of(engine_id) == []

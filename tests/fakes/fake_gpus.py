@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, Unread
 
 GIB = 1 << 30
 FOREIGNER = 1
@@ -33,20 +33,22 @@ class FakeGpus:
         """What a snapshot raises instead of answering."""
         self.silence = ""
         """Why NVML does not say which GPUs there are; empty when it does."""
+        self._lost: dict[str, Unread] = {}
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
         self._lock = threading.Lock()
 
     def snapshot(self) -> Inventory:
         self.threads.add(threading.get_ident())
         with self._lock:
-            gpus = tuple(self._gpus.values())
+            gpus = tuple(gpu for gpu in self._gpus.values() if gpu.uuid not in self._lost)
+            unread = tuple(self._lost.values())
         self.asked.release()
         assert self.answering.wait(20)
         if self.broken is not None:
             raise self.broken
         if self.silence:
             return Inventory(error=self.silence, available=False)
-        return Inventory(gpus, "570.00", "" if gpus else "no GPU in this test")
+        return Inventory(gpus, "570.00", "" if gpus else "no GPU in this test", unread=unread)
 
     def close(self) -> None:
         self.closed = True
@@ -55,6 +57,12 @@ class FakeGpus:
         """Let a GPU be as given from now on."""
         with self._lock:
             self._gpus[gpu.uuid] = gpu
+            self._lost.pop(gpu.uuid, None)
+
+    def lose(self, uuid: str) -> None:
+        """Let a GPU fall off the bus, and the driver say so, until it is set again."""
+        with self._lock:
+            self._lost[uuid] = Unread(self._gpus[uuid].index, "GPU is lost", lost=True)
 
     def occupy(self, uuid: str, size: int, pid: int = FOREIGNER) -> None:
         """Let a process take memory, and the driver say so."""

@@ -19,7 +19,9 @@ from vllmd.engines.ground import Ground
 from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
+from vllmd.events import Events
 from vllmd.gpu.inventory import Gpu
+from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.scheduler.entry import Entry
@@ -76,7 +78,10 @@ class Host:
         self.directory = Path(tempfile.mkdtemp(prefix="vd-"))
         self.gpus = FakeGpus(*gpus)
         self.monitor = GpuMonitor(self.gpus)
+        events = Events()
         defaults = {
+            "events": events,
+            "losses": Losses(events),
             "root": self.directory / "e",
             "cache": self.directory / "cache",
             "python": Path(sys.executable),

@@ -88,6 +88,7 @@ def host_service_of(host: Host, watchdog: Watchdog) -> HostService:
         watchdog,
         host.ground.events,
         host.quarantines,
+        host.ground.losses,
         version="1.2.3",
         containment="session",
         engine_python="/opt/python",
@@ -107,6 +108,7 @@ def watchdog_of(host: Host) -> Watchdog:
         interval=3600.0,
         living=host.scheduler.living,
         busy=host.scheduler.engines.busy_gpus,
+        looked=host.ground.losses.observe,
         timeout=5.0,
     )
 

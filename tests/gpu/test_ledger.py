@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.fake_gpus import GIB, gpu
 from vllmd.gpu.inventory import Gpu, GpuProcess
-from vllmd.gpu.ledger import TOLERANCE_BYTES, Expectation, Ledger, all_back, excess_bytes, is_back
+from vllmd.gpu.ledger import TOLERANCE_BYTES, Expectation, Ledger, excess_bytes, is_back, not_back
 
 DEAD = frozenset({100, 101})
 FLOOR = Expectation("GPU-0", GIB)
@@ -92,8 +92,8 @@ def test_the_excess_is_what_was_added(extra: int, shares: list[tuple[int, int]])
 
 def test_a_gpu_that_fell_off_the_bus_has_nothing_back() -> None:
     """Its absence proves nothing."""
-    expected = [Expectation("GPU-0", 0)]
+    expected = (Expectation("GPU-0", 0),)
 
-    assert all_back([gpu(0)], expected, frozenset({5}))
-    assert not all_back([gpu(1)], expected, frozenset({5}))
-    assert not all_back([gpu(0, used=GIB)], expected, frozenset())
+    assert not_back([gpu(0)], expected, frozenset({5})) == ()
+    assert not_back([gpu(1)], expected, frozenset({5})) == expected
+    assert not_back([gpu(0, used=GIB)], expected, frozenset()) == expected

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes import fake_pynvml
 from tests.fakes.fake_pynvml import FakePynvml
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, Unread
 from vllmd.gpu.nvml import Nvml
 
 
@@ -86,11 +86,45 @@ def test_a_driver_that_comes_back_is_found_again(driver: FakePynvml) -> None:
 def test_a_lost_gpu_does_not_hide_the_others(driver: FakePynvml, caplog: pytest.LogCaptureFixture) -> None:
     """A GPU that has fallen off the bus is left out, and the log says so."""
     driver.errors["nvmlDeviceGetHandleByIndex", 0] = fake_pynvml.NVMLError_GpuIsLost("GPU is lost")
+    nvml = Nvml()
     with caplog.at_level(logging.WARNING):
-        inventory = Nvml().snapshot()
+        inventory, _ = nvml.snapshot(), nvml.snapshot()
 
     assert [gpu.index for gpu in inventory.gpus] == [1]
-    assert "GPU 0 is left out" in caplog.text
+    assert inventory.unread == (Unread(0, "GPU is lost", lost=True),)
+    assert caplog.text.count("GPU 0 is left out") == 1
+
+
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_lost_gpu_keeps_its_place_among_the_visible_ones(driver: FakePynvml, read_before: bool) -> None:
+    """It does not end the list that names it, and one that is hidden is nobody's loss."""
+    both, second = Nvml("0,1"), Nvml("1")
+    if read_before:
+        both.snapshot()
+    driver.errors["nvmlDeviceGetHandleByIndex", 0] = fake_pynvml.NVMLError("Unknown Error")
+
+    assert [gpu.index for gpu in both.snapshot().gpus] == [1]
+    assert both.snapshot().unread == (Unread(0, "Unknown Error", lost=False),)
+    assert second.snapshot().unread == ()
+
+
+def test_gpus_of_which_none_can_be_read(driver: FakePynvml) -> None:
+    """They are there, and the driver answers."""
+    for index in range(driver.count):
+        driver.errors["nvmlDeviceGetHandleByIndex", index] = fake_pynvml.NVMLError_GpuIsLost("GPU is lost")
+    inventory = Nvml().snapshot()
+
+    assert (inventory.gpus, inventory.error, inventory.available) == ((), "NVML can read no GPU", True)
+    assert len(inventory.unread) == 2
+
+
+def test_a_driver_that_goes_takes_no_gpu_with_it(driver: FakePynvml) -> None:
+    """Where GPUs were, nothing follows from its absence."""
+    nvml = Nvml()
+    nvml.snapshot()
+    driver.errors["nvmlDeviceGetCount", None] = fake_pynvml.NVMLError_DriverNotLoaded()
+
+    assert nvml.snapshot() == Inventory(error="the NVIDIA driver is not loaded", available=False)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.fake_gpus import gpu
 from tests.fakes.host import DEADLINE_SECONDS, Host, finish, hanging, wish
 from vllmd.engines import directory, process
 from vllmd.engines.state import State
@@ -58,6 +59,22 @@ async def test_an_engine_goes_to_the_next_daemon_with_its_leases() -> None:
         assert tokens == 5
         same, _ = await host.load(wish(max_model_len=777))
         assert same is again
+
+
+async def test_an_engine_whose_gpu_was_lost_meanwhile_fails() -> None:
+    """The next daemon has never seen the GPU, and misses it all the same."""
+    async with Host(gpu(), reclaim_timeout=0.05) as host:
+        entry, _ = await host.load(wish(tensor_parallel_size=1))
+        await host.scheduler.hand_over()
+        host.gpus.lose("GPU-0")
+        host.scheduler, _ = successor(host)
+        host.ground.losses.observe(await host.monitor.snapshot())
+        host.scheduler.engines.fail_lost()
+        again = host.scheduler.engines.get(entry.supervisor.id)
+        await host.state(again, State.FAILED)
+
+        assert again.supervisor.failure is not None
+        assert again.supervisor.failure.reason == "GPU_LOST"
 
 
 async def test_an_engine_that_starts_goes_to_the_next_daemon() -> None:

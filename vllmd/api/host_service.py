@@ -17,6 +17,7 @@ from vllmd.engines import logs
 from vllmd.engines.state import State
 from vllmd.errors import InvalidRequest
 from vllmd.events import KEPT, Events
+from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.scheduler.scheduler import Scheduler
@@ -43,6 +44,7 @@ class HostService(HostServiceServicer):
         watchdog: Watchdog,
         events: Events,
         quarantines: Quarantines,
+        losses: Losses,
         *,
         version: str,
         containment: str,
@@ -53,6 +55,7 @@ class HostService(HostServiceServicer):
         self._watchdog = watchdog
         self._events = events
         self._quarantines = quarantines
+        self._losses = losses
         self._version = version
         self._containment = containment
         self._engine_python = engine_python
@@ -82,6 +85,7 @@ class HostService(HostServiceServicer):
                 engine_python=self._engine_python,
             ),
             gpus=[convert_host.gpu(gpu, owners, self._quarantines.get(gpu.uuid)) for gpu in inventory.gpus],
+            lost_gpus=[convert_host.lost_gpu(loss) for loss in self._losses.all()],
             engines=[
                 convert.engine(entry, counts.count(entry.supervisor.id), now, brief=True)
                 for entry in self._scheduler.engines.entries()

@@ -35,6 +35,7 @@ _NEXT = {
     "LEASE_NOT_FOUND": "vllmd-cli load MODEL   (a lease ends when it is not used for its time)",
     "GPU_MEMORY_EXHAUSTED": "vllmd-cli status   (shows who holds the memory)",
     "GPU_QUARANTINED": "vllmd-cli verify   (shows what is stuck there)",
+    "GPU_LOST": "vllmd-cli status   (shows which GPU is lost, and since when)",
     "PROCESS_NOT_FOUND": "vllmd-cli ps",
     "NOT_AN_ORPHAN": "vllmd-cli ps",
     "MODEL_TOO_LARGE": "vllmd-cli status   (shows the memory of each GPU)",

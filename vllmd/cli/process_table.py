@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from vllmd.v1.gpu_pb2 import Gpu, ProcessVerdict
-    from vllmd.v1.host_service_pb2 import Host
+    from vllmd.v1.gpu_pb2 import Gpu, LostGpu, ProcessVerdict
+    from vllmd.v1.host_service_pb2 import GetStatusResponse
 
 _STYLES = {
     "OWNED": "green",
@@ -74,6 +74,16 @@ def print_quarantine(console: Console, gpu: Gpu) -> None:
     console.print(Text(f"GPU {gpu.index} is in quarantine for {since}: {reason}", "bold red"))
 
 
+def print_lost(console: Console, lost: Iterable[LostGpu]) -> None:
+    """Say which GPUs fell off the bus, and what helps."""
+    from rich.text import Text
+
+    for gpu in lost:
+        since = human.duration(max(0, int(time.time() - gpu.start_time.seconds)))
+        what = f"GPU {gpu.index} fell off the bus {since} ago: {terminal.printable(gpu.reason)}."
+        console.print(Text(f"{what} Look at dmesg for an Xid, then reset the GPU or reboot.", "bold red"))
+
+
 def _gpu(name: str, gpus: Mapping[str, int]) -> str:
     return str(gpus[name]) if name in gpus else "?"
 
@@ -95,7 +105,9 @@ def _why(process: ProcessVerdict) -> str:
     return terminal.printable("; ".join(process.reasons))
 
 
-def warn_if_unreadable(host: Host) -> None:
+def warn_if_unreadable(status: GetStatusResponse) -> None:
     """Say on stderr that what follows can't tell who holds GPU memory, if it can't."""
+    host = status.host
     if host.gpus_unreadable:
         terminal.stderr().print(f"The GPUs can't be read, so who holds their memory is unknown: {host.gpu_error}.")
+    print_lost(terminal.stderr(), status.lost_gpus)

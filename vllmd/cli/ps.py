@@ -26,7 +26,7 @@ def ps(context: typer.Context, output: Output = Format.TEXT) -> None:
         return
     from vllmd.cli.process_table import indexes, print_processes, warn_if_unreadable
 
-    warn_if_unreadable(status.host)
+    warn_if_unreadable(status)
     if answer.processes:
         print_processes(terminal.stdout(), answer.processes, indexes(status.gpus))
     else:

@@ -51,7 +51,7 @@ def reclaim(
     else:
         from vllmd.cli.process_table import warn_if_unreadable
 
-        warn_if_unreadable(status.host)
+        warn_if_unreadable(status)
         _print(answer, list(status.gpus), yes, pid)
     if not all(report.verified for report in answer.reports):
         raise typer.Exit(FAILED)

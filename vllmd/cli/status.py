@@ -9,7 +9,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.engine_table import print_overview
-from vllmd.cli.process_table import print_quarantine
+from vllmd.cli.process_table import print_lost, print_quarantine
 from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def _print_status(console: Console, answer: GetStatusResponse) -> None:
         _print_gpus(console, answer.gpus)
     else:
         console.print(f"No GPUs: {answer.host.gpu_error or 'NVML finds none'}.")
+    print_lost(console, answer.lost_gpus)
     console.print()
     if answer.engines:
         print_overview(console, answer.engines)

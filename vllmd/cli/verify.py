@@ -15,7 +15,7 @@ from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from vllmd.v1.gpu_pb2 import Gpu, ProcessVerdict
+    from vllmd.v1.gpu_pb2 import Gpu, LostGpu, ProcessVerdict
 
 _LEFT = ("ORPHAN", "FOREIGN ORPHAN", "DEAD")
 
@@ -28,6 +28,7 @@ class Check:
     gpu_error: str
     gpus_unreadable: bool
     processes: Sequence[ProcessVerdict]
+    lost: Sequence[LostGpu]
 
     @property
     def left(self) -> list[ProcessVerdict]:
@@ -47,14 +48,14 @@ class Check:
     @property
     def clean(self) -> bool:
         """True if nothing is left that anybody should look at; what can't be looked at is not clean."""
-        return not self.left and not self.quarantined and not self.gpus_unreadable
+        return not self.left and not self.quarantined and not self.gpus_unreadable and not self.lost
 
 
 def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
     """Check that nothing is left on the GPUs that nobody answers for: the before-and-after check.
 
     Shows the memory of each GPU and how much of it no process holds, who holds the rest, what is stuck, and what a
-    reclaim would give. Exit status 0 if all is clean, 1 if something is left or the GPUs can't be read.
+    reclaim would give. Exit status 0 if all is clean, 1 if something is left or a GPU can't be read.
 
     Examples:
       vllmd-cli verify
@@ -66,7 +67,7 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
     with connect(context) as client:
         status = client.status(timeout=QUICK_SECONDS)
         processes = client.gpu_processes(timeout=QUICK_SECONDS).processes
-    check = Check(status.gpus, status.host.gpu_error, status.host.gpus_unreadable, processes)
+    check = Check(status.gpus, status.host.gpu_error, status.host.gpus_unreadable, processes, status.lost_gpus)
     if output is Format.JSON:
         values = {
             "clean": check.clean,
@@ -74,6 +75,7 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
             "gpus_unreadable": check.gpus_unreadable,
             "reclaimable_bytes": held_bytes(check.doomed),
             "gpus": [terminal.fields(gpu) for gpu in check.gpus],
+            "lost_gpus": [terminal.fields(gpu) for gpu in check.lost],
             "processes": [terminal.fields(process) for process in check.processes],
         }
         terminal.json_object(values)
@@ -93,7 +95,7 @@ def unaccounted(gpu: Gpu) -> str:
 def _print(console: Console, check: Check) -> None:
     from rich.text import Text
 
-    from vllmd.cli.process_table import held_bytes, indexes, print_processes, print_quarantine
+    from vllmd.cli.process_table import held_bytes, indexes, print_lost, print_processes, print_quarantine
 
     if check.gpus:
         table = terminal.table(">GPU", "PRODUCT", ">USED", ">TOTAL", ">HELD BY NOBODY")
@@ -103,6 +105,7 @@ def _print(console: Console, check: Check) -> None:
         console.print(table)
     else:
         console.print(f"No GPUs: {check.gpu_error.rstrip('.') or 'NVML finds none'}.")
+    print_lost(console, check.lost)
     for gpu in check.quarantined:
         print_quarantine(console, gpu)
     if check.processes:
@@ -124,6 +127,8 @@ def _what_is_left(check: Check) -> str:
         parts.append(human.count(len(check.left), "process") + " left")
     if check.quarantined:
         parts.append(human.count(len(check.quarantined), "GPU") + " in quarantine")
+    if check.lost:
+        parts.append(human.count(len(check.lost), "GPU") + " lost")
     if check.gpus_unreadable:
         parts.append("the GPUs can't be read")
     return ", ".join(parts)

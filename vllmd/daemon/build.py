@@ -19,6 +19,7 @@ from vllmd.engines.restarts import Policy
 from vllmd.errors import NotPossible
 from vllmd.events import Events
 from vllmd.gpu import products
+from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.nvml import Nvml
 from vllmd.gpu.quarantine import Quarantines
@@ -102,6 +103,7 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         restarts=Policy(settings.restart_limit, settings.restart_window),
         simulation=simulated.directory if simulated is not None else None,
         events=events,
+        losses=Losses(events),
     )
     quarantines = Quarantines(events)
     journal = settings.state_dir / f"{name}.json"
@@ -123,6 +125,7 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         grace=settings.orphan_grace,
         interval=settings.watchdog_interval,
         due=ground.ledger.holding,
+        looked=ground.losses.observe,
         living=scheduler.living,
         busy=scheduler.engines.busy_gpus,
         timeout=settings.reclaim_timeout,

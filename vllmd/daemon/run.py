@@ -71,6 +71,7 @@ async def run(settings: Settings) -> End:
             parts.watchdog,
             parts.events,
             parts.quarantines,
+            parts.ground.losses,
             version=__version__,
             containment=parts.containment.kind,
             engine_python=str(settings.engine_python),

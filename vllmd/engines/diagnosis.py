@@ -107,12 +107,23 @@ def stall(lines: Sequence[str], why: str) -> Failure:
     return Failure("ENGINE_STALLED", f"The engine hung and was killed: {why}.", tuple(lines))
 
 
+def gpu_lost(which: str, how: str, advice: str) -> Failure:
+    """Explain the end of an engine by that of its GPU.
+
+    Args:
+        which: the GPU.
+        how: how that is known.
+        advice: what an operator can do.
+    """
+    return Failure("GPU_LOST", f"{which} fell off the bus ({how}): {advice}.", metadata=(("gpu", which),))
+
+
 def to_error(failure: Failure, engine_id: str) -> VllmdError:
     """Make of a failure the error that a client gets."""
     metadata = dict(failure.metadata) | {"engine": engine_id}
     if failure.reason in _EXHAUSTED:
         return Exhausted(failure.reason, failure.message, **metadata)
-    if failure.reason in ("ENGINE_DIED", "ENGINE_STALLED"):
+    if failure.reason in ("ENGINE_DIED", "ENGINE_STALLED", "GPU_LOST"):
         return Unavailable(failure.reason, failure.message, _RETRY_SECONDS, **metadata)
     if failure.invalid:
         return InvalidRequest(failure.reason, failure.message, **metadata)

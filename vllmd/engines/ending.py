@@ -6,13 +6,14 @@ import logging
 import random
 import time
 
-from vllmd.engines import reclaim, restarts
+from vllmd.engines import diagnosis, reclaim, restarts
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.incarnation import Incarnation
 from vllmd.engines.restarts import Restart
 from vllmd.engines.view import EngineView
 from vllmd.events import Kind
+from vllmd.gpu.losses import ADVICE
 from vllmd.planner.plan import Plan
 from vllmd.worker.causes import named
 from vllmd.worker.tree import Tree
@@ -47,7 +48,7 @@ def restart(view: EngineView, failure: Failure, ground: Ground, wanted: str) -> 
         view.restarted,
         now=time.time(),
         # Of a first start the client is told, who may know better than to try the same again.
-        hopeless=failure.invalid or not served,
+        hopeless=failure.invalid or not served or failure.reason == "GPU_LOST",
         wanted=wanted,
         dice=random.random(),  # noqa: S311 - keeps engines apart, and no secret
         disturbances=view.disturbances if disturbed else 0,
@@ -78,6 +79,12 @@ async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:
     gpus = [expected.uuid for expected in what.expected]
     ground.events.record(Kind.RECLAIM, report.summary, engine=engine_id, gpus=gpus, pids=report.pids)
     return report
+
+
+def gpu_failure(plan: Plan | None, ground: Ground) -> Failure | None:
+    """Tell why an engine can't live any more if one of its GPUs is lost."""
+    loss = ground.losses.among([gpu.uuid for gpu in plan.gpus]) if plan is not None else None
+    return None if loss is None else diagnosis.gpu_lost(str(loss), loss.reason, ADVICE)
 
 
 async def weigh(engine_id: str, pids: frozenset[int], plan: Plan, ground: Ground) -> None:

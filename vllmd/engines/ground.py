@@ -9,6 +9,7 @@ from vllmd.engines.containment import Containment
 from vllmd.engines.restarts import Policy
 from vllmd.events import Events
 from vllmd.gpu.ledger import Ledger
+from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.worker.spec import Backend
 
@@ -38,3 +39,4 @@ class Ground:
     """Where the processes of a simulated host write down what they hold."""
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     events: Events = dataclasses.field(default_factory=Events)
+    losses: Losses = dataclasses.field(default_factory=lambda: Losses(Events()))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from vllmd.gpu.inventory import Gpu, fuller
-from vllmd.gpu.ledger import Expectation, all_back
+from vllmd.gpu.ledger import Expectation, not_back
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.tasks import spawn
 from vllmd.worker import cgroup as cgroups
@@ -44,6 +44,8 @@ class Report:
     killed: int = 0
     """How many of these were still there to be killed."""
     gpus: tuple[GpuReclaim, ...] = ()
+    kept: tuple[str, ...] = ()
+    """UUIDs of the GPUs that are not proven to have their memory back: all of them, if a process is still there."""
     removed: tuple[str, ...] = ()
     exit_seconds: float = 0.0
     memory_seconds: float = 0.0
@@ -88,11 +90,11 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
     pids = tuple(sorted({*(identity.pid for identity in remains.known), *killed.pids}))
     reap(pids)
     exited = time.monotonic()
-    after, back = await await_memory(remains.expected, frozenset(pids), monitor, timeout)
+    after, kept = await await_memory(remains.expected, frozenset(pids), monitor, timeout)
     memory = time.monotonic()
-    removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors), back)
+    removed, unremoved = await asyncio.to_thread(_remove, remains, bool(killed.survivors), not kept)
     return dataclasses.replace(
-        report_of(killed, before, after, back, unremoved),
+        report_of(killed, before, after, remains.expected, kept, unremoved),
         pids=pids,
         removed=removed,
         exit_seconds=exited - start,
@@ -103,19 +105,21 @@ async def reclaim(remains: Remains, monitor: GpuMonitor, timeout: float) -> Repo
 
 async def await_memory(
     expected: Sequence[Expectation], pids: frozenset[int], monitor: GpuMonitor, timeout: float
-) -> tuple[tuple[Gpu, ...], bool]:
-    """Poll NVML until every GPU has back what processes held, or the time is over; returns the last look, and which."""
+) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
+    """Poll NVML until every GPU has back what processes held, or the time is over.
+
+    Returns:
+        The last look, and the UUIDs of those that do not have it back.
+    """
     uuids = frozenset(one.uuid for one in expected)
     deadline = time.monotonic() + timeout
-    now: tuple[Gpu, ...] = ()
     while expected:
         now = (await monitor.snapshot()).named(uuids)
-        if all_back(now, expected, pids):
-            break
-        if time.monotonic() > deadline:
-            return now, False
+        kept = not_back(now, expected, pids)
+        if not kept or time.monotonic() > deadline:
+            return now, tuple(one.uuid for one in kept)
         await asyncio.sleep(_POLL_SECONDS)
-    return now, True
+    return (), ()
 
 
 def _remove(remains: Remains, in_use: bool, back: bool) -> tuple[tuple[str, ...], list[str]]:
@@ -139,18 +143,24 @@ def _remove(remains: Remains, in_use: bool, back: bool) -> tuple[tuple[str, ...]
 
 
 def report_of(
-    killed: Killed, before: Sequence[Gpu], after: Sequence[Gpu], back: bool, unremoved: Sequence[str] = ()
+    killed: Killed,
+    before: Sequence[Gpu],
+    after: Sequence[Gpu],
+    expected: Sequence[Expectation],
+    kept: Sequence[str],
+    unremoved: Sequence[str] = (),
 ) -> Report:
     """Say what the end of a tree came to, apart from the time that it took.
 
     Args:
         killed: its processes.
         before: its GPUs.
-        after: these when the wait for its memory was over.
-        back: whether that came back.
+        after: those of them that could be read when the wait for its memory was over.
+        expected: what its GPUs should hold.
+        kept: the UUIDs of those whose memory is not back.
         unremoved: what else speaks against the proof.
     """
-    problems = (*_shortfalls(back, killed.survivors), *unremoved)
+    problems = (*_shortfalls(kept, after, killed.survivors), *unremoved)
     gpus = _compare(before, after)
     return Report(
         verified=not problems,
@@ -158,6 +168,7 @@ def report_of(
         pids=killed.pids,
         killed=len(killed.pids) - len(killed.survivors),
         gpus=gpus,
+        kept=tuple(one.uuid for one in expected) if killed.survivors else tuple(kept),
     )
 
 
@@ -167,9 +178,12 @@ def _compare(before: Sequence[Gpu], after: Sequence[Gpu]) -> tuple[GpuReclaim, .
     return tuple(GpuReclaim(gpu.uuid, gpu.used_bytes, final.get(gpu.uuid, gpu.used_bytes)) for gpu in before)
 
 
-def _shortfalls(back: bool, survivors: Sequence[int]) -> list[str]:
+def _shortfalls(kept: Sequence[str], after: Sequence[Gpu], survivors: Sequence[int]) -> list[str]:
     """Say what speaks against the proof: memory that is not back, and processes that SIGKILL did not end."""
-    problems = [] if back else [NOT_BACK]
+    problems = [NOT_BACK] if kept else []
+    unread = sorted(set(kept) - {gpu.uuid for gpu in after})
+    if unread:
+        problems[0] += f", as {' and '.join(unread)} can't be read"
     if survivors:
         problems.append(f"SIGKILL did not end {len(survivors)} of its processes ({', '.join(map(str, survivors))})")
     return problems

@@ -280,7 +280,8 @@ class Supervisor(EngineView):
             self._remnant = None
         self.restart = ending.still(self, report, self._ground, self._wanted())
         if not report.verified:
-            self.dispatch(Event.UNRECLAIMED, report.summary, Failure("RECLAIM_FAILED", report.summary))
+            failure = ending.gpu_failure(self.plan, self._ground) or Failure("RECLAIM_FAILED", report.summary)
+            self.dispatch(Event.UNRECLAIMED, report.summary, failure)
         elif self.restart is not None:
             self.dispatch(Event.RETRY, report.summary)
         else:

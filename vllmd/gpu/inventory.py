@@ -48,6 +48,17 @@ class Gpu:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Unread:
+    """A GPU that NVML counts, and does not answer for."""
+
+    index: int
+    error: str
+    """What NVML says instead."""
+    lost: bool = False
+    """NVML says that it is gone, and not only that something went wrong."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Inventory:
     """All GPUs of the host."""
 
@@ -57,6 +68,8 @@ class Inventory:
     """Why there are none, in a phrase; empty when there are."""
     available: bool = True
     """False if there may well be GPUs, but NVML does not say: then nothing follows from their absence."""
+    unread: tuple[Unread, ...] = ()
+    """Those that are missing, where NVML says why."""
 
     def named(self, uuids: frozenset[str]) -> tuple[Gpu, ...]:
         """Pick GPUs by UUID; those that are gone from the bus are missing."""

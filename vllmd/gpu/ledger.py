@@ -44,10 +44,12 @@ def is_back(now: Gpu, expected: Expectation, dead: Collection[int]) -> bool:
     return excess_bytes(now, expected) <= TOLERANCE_BYTES
 
 
-def all_back(gpus: Iterable[Gpu], expectations: Iterable[Expectation], dead: Collection[int]) -> bool:
-    """Tell whether each GPU of some has back what the dead held; one that has fallen off the bus has not."""
+def not_back(
+    gpus: Iterable[Gpu], expectations: Iterable[Expectation], dead: Collection[int]
+) -> tuple[Expectation, ...]:
+    """Pick the GPUs that do not have back what the dead held; of one that can't be read, that is not known."""
     by_uuid = {gpu.uuid: gpu for gpu in gpus}
-    return all(one.uuid in by_uuid and is_back(by_uuid[one.uuid], one, dead) for one in expectations)
+    return tuple(one for one in expectations if one.uuid not in by_uuid or not is_back(by_uuid[one.uuid], one, dead))
 
 
 class Ledger:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, Unread
 from vllmd.gpu.selection import select
 
 _log = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ class Nvml:
     def __init__(self, visible: str | None = None) -> None:
         self._library: Any = None
         self._visible = visible
+        self._seen: dict[int, Gpu] = {}
+        """Each GPU as it was when it was read last, by index."""
+        self._warned: frozenset[Unread] = frozenset()
 
     def snapshot(self) -> Inventory:
         """Read all GPUs. A host without NVIDIA's driver has none, and the inventory says why."""
@@ -37,18 +40,40 @@ class Nvml:
             if self._library is None:
                 pynvml.nvmlInit()
                 self._library = pynvml
-            return self._chosen(_read(pynvml))
+            found = _read(pynvml)
+            self._seen |= {gpu.index: gpu for gpu in found.gpus}
+            return self._told(self._chosen(found))
         except pynvml.NVMLError as error:
             self.close()
-            absent = isinstance(error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded)
+            # Where GPUs have been, a driver that is gone says nothing about them.
+            absent = not self._seen and isinstance(
+                error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded
+            )
             return Inventory(error=_explain(pynvml, error), available=absent)
 
     def _chosen(self, found: Inventory) -> Inventory:
-        """Leave out the GPUs that are not this daemon's."""
-        chosen = select(found.gpus, self._visible)
+        """Leave out the GPUs that are not this daemon's.
+
+        One that can't be read keeps its place in the list that names them, or else it would end the list.
+        """
+        present, uuids = {gpu.index for gpu in found.gpus}, {gpu.uuid for gpu in found.gpus}
+        nameless = {one.index: Gpu("", one.index, "", 0, 0, 0) for one in found.unread}
+        absent = [gpu for gpu in (nameless | self._seen).values() if gpu.index not in present and gpu.uuid not in uuids]
+        chosen = select((*found.gpus, *absent), self._visible)
+        gpus = tuple(gpu for gpu in chosen if gpu in found.gpus)
+        own = {gpu.index for gpu in chosen}
         hidden = f"CUDA_VISIBLE_DEVICES={self._visible} leaves none of {len(found.gpus)} GPUs"
         error = hidden if found.gpus and not chosen else found.error
-        return dataclasses.replace(found, gpus=chosen, error=error)
+        unread = tuple(one for one in found.unread if one.index in own)
+        return dataclasses.replace(found, gpus=gpus, error=error, unread=unread)
+
+    def _told(self, found: Inventory) -> Inventory:
+        """Log what can't be read, once: this is asked every second."""
+        for one in found.unread:
+            if one not in self._warned:
+                _log.warning("GPU %d is left out: NVML says %s", one.index, one.error)
+        self._warned = frozenset(found.unread)
+        return found
 
     def close(self) -> None:
         """Let go of the driver, so that an operator can reset a GPU."""
@@ -67,14 +92,14 @@ def _explain(pynvml: Any, error: Exception) -> str:
 
 
 def _read(pynvml: Any) -> Inventory:
-    gpus = []
+    gpus, unread = [], []
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
             gpus.append(_read_gpu(pynvml, index))
         except pynvml.NVMLError as error:
-            _log.warning("GPU %d is left out: NVML says %s", index, error)
-    missing = "" if gpus else "NVML finds no GPU"
-    return Inventory(tuple(gpus), str(pynvml.nvmlSystemGetDriverVersion()), missing)
+            unread.append(Unread(index, str(error), isinstance(error, pynvml.NVMLError_GpuIsLost)))
+    missing = "" if gpus else "NVML can read no GPU" if unread else "NVML finds no GPU"
+    return Inventory(tuple(gpus), str(pynvml.nvmlSystemGetDriverVersion()), missing, unread=tuple(unread))
 
 
 def _read_gpu(pynvml: Any, index: int) -> Gpu:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ KEPT_ENDED = 50
 """How many engines that have ended stay listed."""
 
 _BUSY = frozenset({State.STARTING, State.STOPPING, State.RECLAIMING})
-_PASSING = frozenset({"NVML_UNAVAILABLE", "GPU_QUARANTINED", "GPU_MEMORY_EXHAUSTED"})
+_PASSING = frozenset({"NVML_UNAVAILABLE", "GPU_QUARANTINED", "GPU_LOST", "GPU_MEMORY_EXHAUSTED"})
 _REPLAN_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ class Placement:
         supervisor.plan, supervisor.adopted, supervisor.created = record.plan, True, record.created
         supervisor.spawned, supervisor.ready = record.spawned, record.ready
         supervisor.restarted = list(record.restarted)
+        if record.plan is not None:
+            self._ground.losses.expect(record.plan.gpus)
         return entry
 
     @contextlib.contextmanager
@@ -182,21 +185,34 @@ class Placement:
         """
         engine_id = remains.tree.engine_id
         self.unproven.add(engine_id)
+        remains = _kept(remains, report)
         for expected in remains.expected:
             self._quarantines.put(expected.uuid, report.summary, engine_id, holder=engine_id)
         spawn(f"quarantine for {engine_id}", self._try_again(remains, supervisor))
 
+    def fail_lost(self) -> None:
+        """End the engines of which a GPU is lost."""
+        for supervisor in [entry.supervisor for entry in self.alive()]:
+            failure = ending.gpu_failure(supervisor.plan, self._ground)
+            if failure is not None and supervisor.state in (State.STARTING, State.READY):
+                supervisor.fail(failure)
+
     async def _try_again(self, remains: Remains, supervisor: Supervisor | None) -> None:
+        engine_id = remains.tree.engine_id
         while True:
             await asyncio.sleep(self._ground.quarantine_retry)
+            if self._ground.losses.among([one.uuid for one in remains.expected]) is not None:
+                continue  # while it can't be read, there is no proof
             report = await ending.end(remains, self._ground)
             if supervisor is not None:
                 supervisor.report = report
+            left = () if report.verified else _kept(remains, report).expected
+            for expected in (one for one in remains.expected if one not in left):
+                self._quarantines.lift(expected.uuid, report.summary, holder=engine_id)
             if report.verified:
                 break
-        self.unproven.discard(remains.tree.engine_id)
-        for expected in remains.expected:
-            self._quarantines.lift(expected.uuid, report.summary, holder=remains.tree.engine_id)
+            remains = dataclasses.replace(remains, expected=left)
+        self.unproven.discard(engine_id)
         self.pump()
 
     def busy_gpus(self) -> frozenset[str]:
@@ -267,7 +283,10 @@ class Placement:
         for gpu in inventory.gpus:
             if gpu.uuid not in busy and gpu.uuid not in self._quarantines:
                 self._ground.ledger.observe(gpu)
-        free = [gpu for gpu in inventory.gpus if gpu.uuid not in self._quarantines]
+        lost = frozenset(loss.uuid for loss in self._ground.losses.all())
+        free = [gpu for gpu in inventory.gpus if gpu.uuid not in self._quarantines and gpu.uuid not in lost]
+        if not free and (lost or self._ground.losses.is_incomplete(inventory)):  # or it would start on the CPU
+            return Failure("GPU_LOST", "Every GPU of this host is lost or in quarantine: vllmd-cli status says why.")
         if inventory.gpus and not free:
             return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
         result = plan(wish.wanted_args, facts, free, wish.auto_config)
@@ -279,3 +298,9 @@ class Placement:
 
 def _uuids(planned: Plan | None) -> frozenset[str]:
     return frozenset(gpu.uuid for gpu in planned.gpus) if planned is not None else frozenset()
+
+
+def _kept(remains: Remains, report: Report) -> Remains:
+    """Narrow an end down to the GPUs that it has to look at again; all of them if the report names none."""
+    kept = tuple(one for one in remains.expected if one.uuid in report.kept)
+    return dataclasses.replace(remains, expected=kept) if kept else remains

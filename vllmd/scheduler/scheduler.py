@@ -275,7 +275,7 @@ class Scheduler:
         await self.journal.save()
 
     async def tick(self) -> None:
-        """Let leases expire, take samples and reap orphans, once a second, until cancelled."""
+        """Let leases expire, end what is on lost GPUs, sample and reap orphans, once a second, until cancelled."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             try:
@@ -287,6 +287,7 @@ class Scheduler:
         for lease in self.leases.expire(time.monotonic()):
             _log.info("a lease on engine %s has expired", lease.engine_id)
             self._settle(self.engines.get(lease.engine_id))
+        self.engines.fail_lost()
         alive = self.engines.alive()
         for entry in alive:
             entry.sample()

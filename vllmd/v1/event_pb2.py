@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vllmd/v1/event.proto\x12\x08vllmd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x03\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.vllmd.v1.Event.Kind\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07reasons\x18\x05 \x03(\t\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0c\n\x04gpus\x18\x07 \x03(\t\x12\x0c\n\x04pids\x18\x08 \x03(\x05\x12/\n\x08metadata\x18\t \x03(\x0b\x32\x1d.vllmd.v1.Event.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe3\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_DAEMON\x10\x01\x12\x0f\n\x0bKIND_ENGINE\x10\x02\x12\x10\n\x0cKIND_VERDICT\x10\x03\x12\r\n\tKIND_KILL\x10\x04\x12\x10\n\x0cKIND_RECLAIM\x10\x05\x12\x13\n\x0fKIND_QUARANTINE\x10\x06\x12\x17\n\x13KIND_QUARANTINE_END\x10\x07\x12\x10\n\x0cKIND_RESTART\x10\x08\x12\x11\n\rKIND_ADOPTION\x10\t\x12\x0e\n\nKIND_STALL\x10\n\x12\r\n\tKIND_LEAK\x10\x0b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14vllmd/v1/event.proto\x12\x08vllmd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x04\n\x05\x45vent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.vllmd.v1.Event.Kind\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x0f\n\x07reasons\x18\x05 \x03(\t\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t\x12\x0c\n\x04gpus\x18\x07 \x03(\t\x12\x0c\n\x04pids\x18\x08 \x03(\x05\x12/\n\x08metadata\x18\t \x03(\x0b\x32\x1d.vllmd.v1.Event.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x89\x02\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_DAEMON\x10\x01\x12\x0f\n\x0bKIND_ENGINE\x10\x02\x12\x10\n\x0cKIND_VERDICT\x10\x03\x12\r\n\tKIND_KILL\x10\x04\x12\x10\n\x0cKIND_RECLAIM\x10\x05\x12\x13\n\x0fKIND_QUARANTINE\x10\x06\x12\x17\n\x13KIND_QUARANTINE_END\x10\x07\x12\x10\n\x0cKIND_RESTART\x10\x08\x12\x11\n\rKIND_ADOPTION\x10\t\x12\x0e\n\nKIND_STALL\x10\n\x12\r\n\tKIND_LEAK\x10\x0b\x12\x11\n\rKIND_GPU_LOST\x10\x0c\x12\x11\n\rKIND_GPU_BACK\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT_METADATAENTRY']._loaded_options = None
   _globals['_EVENT_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=68
-  _globals['_EVENT']._serialized_end=577
+  _globals['_EVENT']._serialized_end=615
   _globals['_EVENT_METADATAENTRY']._serialized_start=300
   _globals['_EVENT_METADATAENTRY']._serialized_end=347
   _globals['_EVENT_KIND']._serialized_start=350
-  _globals['_EVENT_KIND']._serialized_end=577
+  _globals['_EVENT_KIND']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,10 @@ class Event(_message.Message):
         """An engine makes no progress."""
         KIND_LEAK: Event._Kind.ValueType  # 11
         """Memory is in use that nobody answers for."""
+        KIND_GPU_LOST: Event._Kind.ValueType  # 12
+        """A GPU fell off the bus: NVML answers, but not for it. Its engines fail."""
+        KIND_GPU_BACK: Event._Kind.ValueType  # 13
+        """A GPU that was lost can be read again."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What kind of thing happened. More values may be added."""
@@ -84,6 +88,10 @@ class Event(_message.Message):
     """An engine makes no progress."""
     KIND_LEAK: Event.Kind.ValueType  # 11
     """Memory is in use that nobody answers for."""
+    KIND_GPU_LOST: Event.Kind.ValueType  # 12
+    """A GPU fell off the bus: NVML answers, but not for it. Its engines fail."""
+    KIND_GPU_BACK: Event.Kind.ValueType  # 13
+    """A GPU that was lost can be read again."""
 
     @_typing.final
     class MetadataEntry(_message.Message):

@@ -117,6 +117,48 @@ class GpuQuarantine(_message.Message):
 Global___GpuQuarantine: _TypeAlias = GpuQuarantine  # noqa: Y015
 
 @_typing.final
+class LostGpu(_message.Message):
+    """A GPU that fell off the bus: NVML answers for the others, and not for it any more. What is on it can't be told, and no
+    engine is placed there.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, such as `gpus/GPU-8f2c…`. Empty if this daemon has never been able to read it."""
+    index: _builtins.int
+    """NVML index that it has, or had."""
+    product: _builtins.str
+    """Product name, such as `NVIDIA H200`. Empty if this daemon has never been able to read it."""
+    reason: _builtins.str
+    """How that is known, such as `NVML: GPU is lost`."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        index: _builtins.int = ...,
+        product: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "name", b"name", "product", b"product", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostGpu: _TypeAlias = LostGpu  # noqa: Y015
+
+@_typing.final
 class ProcessVerdict(_message.Message):
     """A process that holds GPU memory or is called like vLLM's own, and what this daemon makes of it."""
 

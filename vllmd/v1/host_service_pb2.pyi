@@ -49,17 +49,22 @@ class GetStatusResponse(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     ENGINES_FIELD_NUMBER: _builtins.int
+    LOST_GPUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def host(self) -> Global___Host:
         """The host and this daemon."""
 
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.Gpu]:
-        """The GPUs by NVML index. Empty where NVML finds none."""
+        """The GPUs by NVML index, without those that are lost. Empty where NVML finds none."""
 
     @_builtins.property
     def engines(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.Engine]:
         """The engines, the newest first, without those that ended well."""
+
+    @_builtins.property
+    def lost_gpus(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.LostGpu]:
+        """The GPUs that fell off the bus."""
 
     def __init__(
         self,
@@ -67,10 +72,11 @@ class GetStatusResponse(_message.Message):
         host: Global___Host | None = ...,
         gpus: _abc.Iterable[_gpu_pb2.Gpu] | None = ...,
         engines: _abc.Iterable[_engine_pb2.Engine] | None = ...,
+        lost_gpus: _abc.Iterable[_gpu_pb2.LostGpu] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines", "gpus", b"gpus", "host", b"host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines", "gpus", b"gpus", "host", b"host", "lost_gpus", b"lost_gpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -143,6 +143,6 @@ async def end_foreign(
         return reclaim.Report(False, "Left alone: it is not any more what it was when that was decided.")
     reap(result.pids)
     killed(result.pids)
-    after, back = await reclaim.await_memory(doomed.expected, frozenset(result.pids), monitor, timeout)
-    report = reclaim.report_of(result, doomed.gpus, after, back)
+    after, kept = await reclaim.await_memory(doomed.expected, frozenset(result.pids), monitor, timeout)
+    report = reclaim.report_of(result, doomed.gpus, after, doomed.expected, kept)
     return dataclasses.replace(report, exit_seconds=exited - start, memory_seconds=time.monotonic() - exited)

@@ -11,7 +11,7 @@ from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
 from vllmd.events import Events, Kind
 from vllmd.gpu.inventory import Inventory
-from vllmd.gpu.ledger import Expectation, all_back
+from vllmd.gpu.ledger import Expectation, not_back
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.tasks import spawn
@@ -207,7 +207,7 @@ class Endings:
     @staticmethod
     def _is_over(stuck: _Stuck, inventory: Inventory) -> bool:
         if stuck.doomed is not None:
-            return not stuck.doomed.alive() and all_back(inventory.gpus, stuck.expected, stuck.pids)
+            return not stuck.doomed.alive() and not not_back(inventory.gpus, stuck.expected, stuck.pids)
         by_uuid = {gpu.uuid: gpu for gpu in inventory.gpus}
         present = [by_uuid.get(one.uuid) for one in stuck.expected]
         return all(gpu is not None and not any(p.pid in stuck.pids for p in gpu.processes) for gpu in present)

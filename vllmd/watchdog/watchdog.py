@@ -13,6 +13,7 @@ from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
 from vllmd.errors import NotFound, NotPossible
 from vllmd.events import Events, Kind
+from vllmd.gpu.inventory import Inventory
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.watchdog.doomed import Doomed, trees
@@ -50,6 +51,7 @@ class Watchdog:
         living: tells the ids of our engines that have not ended.
         busy: names the GPUs on which an engine is just starting or ending: nothing that could wait is done there.
         due: looks up what one of our engines took when it was loaded, in bytes by GPU.
+        looked: called with each look at the GPUs.
         timeout: seconds in which killed processes must be gone, and again their memory.
         clock: seconds; what times the grace.
     """
@@ -68,6 +70,7 @@ class Watchdog:
         living: Callable[[], frozenset[str]],
         busy: Callable[[], frozenset[str]],
         due: Callable[[str], Mapping[str, int]] = lambda engine: {},
+        looked: Callable[[Inventory], None] = lambda inventory: None,
         timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -77,6 +80,7 @@ class Watchdog:
         self._interval = interval
         self._busy = busy
         self._due = due
+        self._looked = looked
         self._clock = clock
         self._poked = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -148,6 +152,7 @@ class Watchdog:
         """Look, and record what is new."""
         async with self._looking:
             scene = await self._lookout.look(self._endings.killed)
+            self._looked(scene.inventory)
             self._record_verdicts(scene)
             self._record_leaks(scene)
             self._endings.review(scene, self._stood)
