@@ -43,6 +43,8 @@ class FakePynvml(types.ModuleType):
         self.errors: dict[tuple[str, int | None], NVMLError] = {}
         """By function and index of the GPU; `None` for functions that are of none."""
         self.count = 2
+        self.uuids: dict[int, str] = {}
+        """By index, for what is not called as usual."""
         self.process: tuple[int, int | None] = (4711, 7_000)
         errors: list[type[NVMLError]] = [NVMLError, *NVMLError.__subclasses__()]
         for error in errors:
@@ -86,7 +88,7 @@ class FakePynvml(types.ModuleType):
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:
         self._call("nvmlDeviceGetUUID", handle)
-        return f"GPU-{handle}"
+        return self.uuids.get(handle, f"GPU-{handle}")
 
     def nvmlDeviceGetName(self, handle: int) -> str:
         self._call("nvmlDeviceGetName", handle)

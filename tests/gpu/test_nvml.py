@@ -108,6 +108,37 @@ def test_a_lost_gpu_keeps_its_place_among_the_visible_ones(driver: FakePynvml, r
     assert second.snapshot().unread == ()
 
 
+def test_a_number_goes_on_meaning_the_same_gpu(driver: FakePynvml) -> None:
+    """Once NVML lists one less, the numbers of those after it move up, to what is another daemon's."""
+    nvml = Nvml("0")
+    before = nvml.snapshot()
+    driver.count, driver.uuids = 1, {0: "GPU-1"}
+
+    assert [gpu.uuid for gpu in before.gpus] == ["GPU-0"]
+    assert nvml.snapshot().gpus == ()
+
+
+def test_nvml_is_set_up_anew_while_a_gpu_is_missing(driver: FakePynvml) -> None:
+    """Or a GPU that was reset would not be found again; not each second, and not while all are well."""
+    now = [0.0]
+    nvml = Nvml(clock=lambda: now[0])
+
+    def inits_after(seconds: float) -> int:
+        now[0] = seconds
+        nvml.snapshot()
+        return driver.calls.count("nvmlInit")
+
+    well = [inits_after(seconds) for seconds in (0.0, 100.0, 101.0)]
+    driver.errors["nvmlDeviceGetHandleByIndex", 0] = fake_pynvml.NVMLError_GpuIsLost("GPU is lost")
+    looks = [inits_after(seconds) for seconds in (102.0, 103.0, 104.0, 133.0)]
+    driver.errors.clear()
+
+    assert well == [1, 1, 1]
+    assert looks == [1, 2, 2, 2]
+    assert [gpu.uuid for gpu in nvml.snapshot().gpus] == ["GPU-0", "GPU-1"]
+    assert driver.calls.count("nvmlInit") == 3
+
+
 def test_gpus_of_which_none_can_be_read(driver: FakePynvml) -> None:
     """They are there, and the driver answers."""
     for index in range(driver.count):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, Unread
@@ -18,18 +19,25 @@ from vllmd.gpu.selection import select
 _log = logging.getLogger(__name__)
 
 
+RENEW_SECONDS = 30.0
+"""How often NVML is set up anew while a GPU is missing: which there are it finds out only then."""
+
+
 class Nvml:
     """The NVML library, initialized at the first snapshot and again after it has failed.
 
     Args:
         visible: the GPUs that count, in the form of `CUDA_VISIBLE_DEVICES`; `None` for all.
+        clock: seconds, for when to set it up anew.
     """
 
-    def __init__(self, visible: str | None = None) -> None:
+    def __init__(self, visible: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._library: Any = None
+        self._since = 0.0
         self._visible = visible
-        self._seen: dict[int, Gpu] = {}
-        """Each GPU as it was when it was read last, by index."""
+        self._clock = clock
+        self._seen: dict[str, Gpu] = {}
+        """Each GPU as it was when it was first read, by UUID: numbers may move up once one is gone."""
         self._warned: frozenset[Unread] = frozenset()
 
     def snapshot(self) -> Inventory:
@@ -39,10 +47,8 @@ class Nvml:
         try:
             if self._library is None:
                 pynvml.nvmlInit()
-                self._library = pynvml
+                self._library, self._since = pynvml, self._clock()
             found = _read(pynvml)
-            self._seen |= {gpu.index: gpu for gpu in found.gpus}
-            return self._told(self._chosen(found))
         except pynvml.NVMLError as error:
             self.close()
             # Where GPUs have been, a driver that is gone says nothing about them.
@@ -50,21 +56,25 @@ class Nvml:
                 error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded
             )
             return Inventory(error=_explain(pynvml, error), available=absent)
+        self._seen = {gpu.uuid: gpu for gpu in found.gpus} | self._seen
+        missing = found.unread or self._seen.keys() - {gpu.uuid for gpu in found.gpus}
+        if missing and self._clock() - self._since >= RENEW_SECONDS:
+            self.close()
+        return self._told(self._chosen(found))
 
     def _chosen(self, found: Inventory) -> Inventory:
         """Leave out the GPUs that are not this daemon's.
 
         One that can't be read keeps its place in the list that names them, or else it would end the list.
         """
-        present, uuids = {gpu.index for gpu in found.gpus}, {gpu.uuid for gpu in found.gpus}
-        nameless = {one.index: Gpu("", one.index, "", 0, 0, 0) for one in found.unread}
-        absent = [gpu for gpu in (nameless | self._seen).values() if gpu.index not in present and gpu.uuid not in uuids]
-        chosen = select((*found.gpus, *absent), self._visible)
-        gpus = tuple(gpu for gpu in chosen if gpu in found.gpus)
-        own = {gpu.index for gpu in chosen}
+        taken = {gpu.index for gpu in self._seen.values()}
+        nameless = (Gpu("", one.index, "", 0, 0, 0) for one in found.unread if one.index not in taken)
+        chosen = select((*self._seen.values(), *nameless), self._visible)
+        uuids, indexes = {gpu.uuid for gpu in chosen}, {gpu.index for gpu in chosen}
+        gpus = tuple(gpu for gpu in found.gpus if gpu.uuid in uuids)
         hidden = f"CUDA_VISIBLE_DEVICES={self._visible} leaves none of {len(found.gpus)} GPUs"
         error = hidden if found.gpus and not chosen else found.error
-        unread = tuple(one for one in found.unread if one.index in own)
+        unread = tuple(one for one in found.unread if one.index in indexes)
         return dataclasses.replace(found, gpus=gpus, error=error, unread=unread)
 
     def _told(self, found: Inventory) -> Inventory:
