@@ -54,7 +54,7 @@ def test_upgrade_meanwhile_is_no_failure(daemon: FakeDaemon, run: Run) -> None:
     result = run("release", "5d41")
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("Released. The daemon was upgraded meanwhile")
+    assert result.stdout.startswith("Released. Another daemon came meanwhile")
     assert "vllmd-cli events" in result.stdout
 
 

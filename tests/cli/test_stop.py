@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon, not_found, upgrading
 from tests.fakes.samples import stopped
@@ -43,8 +45,24 @@ def test_upgrade_meanwhile_is_no_failure(daemon: FakeDaemon, run: Run) -> None:
     result = run("stop", "a-1")
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("a-1 is not there any more. The daemon was upgraded meanwhile")
+    assert result.stdout.startswith("a-1 is not there any more. Another daemon came meanwhile")
     assert "verified" not in result.stdout
+    assert "quarantine" not in result.stdout
+
+
+@pytest.mark.parametrize(("engine", "exit_code"), [("engines/a-1", 1), ("engines/b-2", 0)])
+def test_memory_that_an_earlier_daemon_left_is_a_failure(
+    daemon: FakeDaemon, run: Run, engine: str, exit_code: int
+) -> None:
+    """The engine is gone, and a GPU is in quarantine for it; one that is for another does not matter."""
+    daemon.refusals = [upgrading()]
+    daemon.stop = not_found("engine", "engines/a-1")
+    daemon.status.gpus.add(index=1).quarantine.engine = engine
+
+    result = run("stop", "a-1")
+
+    assert result.exit_code == exit_code
+    assert ("It is NOT proven to be gone: GPU 1 is in quarantine." in result.stdout) == bool(exit_code)
 
 
 def test_force_and_full_name(daemon: FakeDaemon, run: Run) -> None:

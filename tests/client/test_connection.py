@@ -141,3 +141,22 @@ def test_what_must_not_be_done_twice_is_not(daemon: FakeDaemon, client: Client) 
     client.reclaim()
 
     assert len(daemon.requests) == 4
+
+
+def test_a_daemon_that_dies_during_a_call_for_good_may_have_heard_it(daemon: FakeDaemon, client: Client) -> None:
+    """That none comes back is no word that trying again is safe."""
+    daemon.release = Hang()
+    caught: list[VllmdError] = []
+
+    def release() -> None:
+        with pytest.raises(DaemonUnreachable, match="broke") as error:
+            client.release("x", timeout=0.5)
+        caught.append(error.value)
+
+    calling = threading.Thread(target=release)
+    calling.start()
+    assert daemon.arrived.acquire(timeout=5)
+    daemon.close()
+    calling.join(20)
+
+    assert [error.request_sent for error in caught] == [True]

@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-from tests.host.running import DEADLINE_SECONDS, RunningDaemon, home, until
+from tests.host.running import DEADLINE_SECONDS, RunningDaemon, cores_of, home, until
 from vllmd.v1 import engine_pb2, event_pb2, host_service_pb2
 from vllmd.v1 import engine_service_pb2 as pb
+from vllmd.worker.processes import signal_to
 
 OPERATORS = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP}
 
@@ -44,7 +45,7 @@ def test_a_command_that_waits_for_an_end_outlasts_an_upgrade(command: str) -> No
         ]
 
         assert (waiting.returncode, errors) == (0, "")
-        assert "The daemon was upgraded meanwhile" in told
+        assert "Another daemon came meanwhile" in told
         assert list(daemon.engines.ListEngines(pb.ListEnginesRequest()).engines) == []
         assert [event.kind for event in events] == [event_pb2.Event.KIND_KILL, event_pb2.Event.KIND_RECLAIM]
         assert place.leftovers(name) == []
@@ -82,3 +83,40 @@ def test_a_stop_that_comes_during_an_upgrade_is_heeded() -> None:
 
         assert daemon.process.wait(DEADLINE_SECONDS) == 0
         assert place.leftovers(name) == []
+
+
+def test_an_upgrade_that_would_lose_engines_is_none() -> None:
+    """Where the journal can't be written, as on a full disk, the daemon stays what it is."""
+    with home("--backend", "fake") as place:
+        daemon = place.start()
+        loaded = daemon.load()
+        before = daemon.status().host.start_time
+        (journal,) = (place.path / "state").glob("*.json")
+        in_the_way = journal.with_name(f"{journal.name}.new")
+        in_the_way.mkdir()
+        daemon.process.send_signal(signal.SIGUSR2)
+        until(lambda: "Not upgraded: the journal can't be written" in daemon.log.read_text(), "the refusal")
+        *_, last = daemon.generate(loaded.engine.name, 5)
+        after = daemon.status().host.start_time
+        in_the_way.rmdir()
+        daemon.upgrade()
+
+        assert before == after
+        assert last.usage.completion_tokens == 5
+        assert daemon.engine(loaded.engine.name).pid == loaded.engine.pid
+
+
+def test_who_is_stopped_by_an_operator_stays_so_over_an_upgrade() -> None:
+    """The daemon left it well: it is nothing that was being ended."""
+    with home("--backend", "fake") as place:
+        daemon = place.start()
+        loaded = daemon.load(fake_workers=1)
+        (core,) = cores_of(loaded.engine.pid)
+        signal_to(core, signal.SIGSTOP)
+        daemon.upgrade()
+        signal_to(core, signal.SIGCONT)
+        until(lambda: daemon.engine(loaded.engine.name).state == engine_pb2.Engine.STATE_READY, "the engine")
+        *_, last = daemon.generate(loaded.engine.name, 5)
+
+        assert daemon.engine(loaded.engine.name).pid == loaded.engine.pid
+        assert last.usage.completion_tokens == 5

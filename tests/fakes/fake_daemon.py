@@ -82,7 +82,7 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
         self.events: list[Message | Refusal | Hang] = []
         self.gpu_processes: Message | Refusal = host_service_pb2.ListGpuProcessesResponse()
         self.reclaim: Message | Refusal = host_service_pb2.ReclaimResponse()
-        self.release: Message | Refusal = pb.ReleaseResponse()
+        self.release: Message | Refusal | Hang = pb.ReleaseResponse()
         self.stop: Message | Refusal = host_service_pb2.StopEngineResponse()
         self.refusals: list[Refusal] = []
         """What the next calls of Release, StopEngine and Reclaim get in place of their answers, one each."""
@@ -179,7 +179,13 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
             yield self._answer(step, context)
         played.set()
 
-    def _next(self, answer: Message | Refusal, context: Any) -> Message:
+    def _next(self, answer: Message | Refusal | Hang, context: Any) -> Message:
+        if isinstance(answer, Hang):
+            ended = threading.Event()
+            context.add_callback(ended.set)
+            self.arrived.release()
+            ended.wait()
+            return pb.ReleaseResponse()
         return self._answer(self.refusals.pop(0) if self.refusals else answer, context)
 
     def _answer(self, answer: Message | Refusal, context: Any) -> Message:

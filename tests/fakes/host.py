@@ -112,7 +112,7 @@ class Host:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await self.scheduler.drain(0.0, lambda: True)
             # By its directory a later daemon knows an engine that is not proven to be gone.
-            left = [one for one in self.ground.root.iterdir() if one.name not in self.scheduler.engines.unproven]
+            left = [one for one in self.ground.root.iterdir() if one.name not in self.scheduler.engines.unproven.ids]
         finally:
             self.monitor.close()
             shutil.rmtree(self.directory)

@@ -13,6 +13,8 @@ GONE = Inventory((SECOND,))
 SILENT = Inventory(error="NVML: Unknown Error", available=False)
 LOST = Inventory((SECOND,), unread=(Unread(0, "GPU is lost", lost=True),))
 UNWELL = Inventory((SECOND,), unread=(Unread(0, "Unknown Error"),))
+DENIED = Inventory((SECOND,), unread=(Unread(0, "Insufficient Permissions", denied=True),))
+HIDDEN = Inventory((SECOND,), hidden=frozenset({"GPU-0"}))
 
 
 class Watched:
@@ -45,6 +47,8 @@ class Watched:
         pytest.param([GONE, GONE, SILENT, GONE], "NVML does not list it any more, at 3 looks in a row", id="meanwhile"),
         pytest.param([GONE, UNWELL, LOST], "NVML: GPU is lost", id="whatever it said before"),
         pytest.param([BOTH] * 3, "", id="nothing is wrong"),
+        pytest.param([DENIED] * 9, "", id="who may not ask knows nothing"),
+        pytest.param([HIDDEN] * 9, "", id="it is well, and somebody else's"),
         pytest.param([LOST, BOTH], "", id="it is back"),
         pytest.param([LOST, SILENT], "NVML: GPU is lost", id="silence is no return"),
         pytest.param([LOST, GONE], "NVML: GPU is lost", id="the first reason stays"),

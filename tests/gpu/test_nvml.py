@@ -149,6 +149,17 @@ def test_gpus_of_which_none_can_be_read(driver: FakePynvml) -> None:
     assert len(inventory.unread) == 2
 
 
+@pytest.mark.parametrize("error", [fake_pynvml.NVMLError("Unknown Error"), fake_pynvml.NVMLError_NoPermission()])
+def test_a_driver_that_answers_for_none_says_nothing_about_any(
+    driver: FakePynvml, error: fake_pynvml.NVMLError
+) -> None:
+    """As in a container that has lost its devices: their engines go on."""
+    for index in range(driver.count):
+        driver.errors["nvmlDeviceGetHandleByIndex", index] = error
+
+    assert not Nvml().snapshot().available
+
+
 def test_a_driver_that_goes_takes_no_gpu_with_it(driver: FakePynvml) -> None:
     """Where GPUs were, nothing follows from its absence."""
     nvml = Nvml()

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,28 @@ def test_a_journal_of_another_release_is_read(tmp_path: Path, old: bool) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "../outside"},
+        {"id": "/etc/passwd"},
+        {"id": ""},
+        {"id": "."},
+        {"created": 1e300},
+        {"spawned": -1.0},
+        {"restarted": [1e300]},
+    ],
+)
+def test_a_journal_that_can_not_be_is_not_believed(
+    tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ids become names of directories and cgroups, and times are sent to clients."""
+    journal.write(tmp_path / "j", dataclasses.replace(CONTENTS, engines=[dataclasses.replace(ENGINE, **change)]))
+
+    assert journal.read(tmp_path / "j", "b") is None
+    assert "can't be" in caplog.text
+
+
 async def test_changes_that_come_together_are_written_once(tmp_path: Path) -> None:
     """With the state of the moment at which it is written."""
     made: list[Contents] = []
@@ -107,12 +130,12 @@ async def test_changes_that_come_together_are_written_once(tmp_path: Path) -> No
 async def test_a_disk_that_is_full_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And again once it has been better in between; nothing is raised."""
     kept = Journal(tmp_path / "missing" / "j", lambda: CONTENTS)
-    await kept.save()
-    await kept.save()
+    written = [await kept.save(), await kept.save()]
     first = [record for record in caplog.records if record.levelno == logging.ERROR]
     (tmp_path / "missing").mkdir()
-    await kept.save()
+    written.append(await kept.save())
 
+    assert written == [False, False, True]
     assert len(first) == 1
     assert journal.read(tmp_path / "missing" / "j", "b") == CONTENTS
 

@@ -102,7 +102,7 @@ async def test_only_the_lost_gpu_is_in_quarantine_until_it_is_back() -> None:
         assert gpus(other) == ["GPU-1"]
         assert entry.supervisor.report is not None
         assert entry.supervisor.report.verified
-        assert host.scheduler.engines.unproven == set()
+        assert host.scheduler.engines.unproven.ids == set()
         assert kinds.index(Kind.GPU_LOST) < kinds.index(Kind.QUARANTINE) < kinds.index(Kind.GPU_BACK)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of an engine that fails while somebody needs it, and of a GPU that does not give its memory back."""
+"""What becomes of an engine that fails while somebody needs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.fakes.fake_gpus import GIB, gpu
+from tests.fakes.fake_gpus import gpu
 from tests.fakes.host import DEADLINE_SECONDS, Host, finish, until, wish
 from tests.fakes.processes import kill
 from vllmd.engines.restarts import Policy
@@ -186,27 +186,6 @@ async def test_a_first_start_that_fails_is_told_and_not_repeated() -> None:
             await host.load(wish(fake_fail_phase="compiling"))
 
         assert [entry.supervisor.restarted for entry in host.scheduler.engines.entries()] == [[]]
-
-
-async def test_a_gpu_that_keeps_the_memory_is_in_quarantine_until_it_lets_go() -> None:
-    """No engine is placed there; once NVML shows the memory back, the GPU is used again and the report says so."""
-    async with Host(gpu(), reclaim_timeout=0.05, quarantine_retry=0.05) as host:
-        bad, _ = await host.load(wish("fake/bad"))
-        host.gpus.leak("GPU-0", GIB)
-        await host.scheduler.stop(bad.supervisor.id, True, "a test kills it")
-        await until(host.scheduler.engines.changed, lambda: "GPU-0" in host.quarantines)
-        with pytest.raises(EngineFailed) as refused:
-            await host.load(wish("fake/good"))
-        host.gpus.set(gpu())
-        await until(host.scheduler.engines.changed, lambda: "GPU-0" not in host.quarantines)
-        good, _ = await host.load(wish("fake/good"))
-
-        assert refused.value.reason == "GPU_QUARANTINED"
-        assert State.READY is good.supervisor.state
-        assert State.FAILED is bad.supervisor.state
-        assert bad.supervisor.report is not None
-        assert bad.supervisor.report.verified
-        assert host.scheduler.engines.unproven == set()
 
 
 async def test_a_start_that_a_neighbour_disturbed_is_made_again() -> None:

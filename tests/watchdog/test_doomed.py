@@ -11,7 +11,6 @@ from vllmd.gpu.inventory import Gpu, Inventory
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.watchdog.doomed import Doomed, end_foreign, end_ours, trees
-from vllmd.watchdog.halted import noted
 from vllmd.watchdog.scene import Judged, Scene, Share
 from vllmd.watchdog.verdicts import Judgement, Verdict
 from vllmd.worker.processes import Identity, Stat
@@ -73,8 +72,7 @@ async def end(foreign: Foreign, gpus: HeldGpus, shown: tuple[Gpu, ...], confirme
     monitor = GpuMonitor(gpus)
     told: list[tuple[int, ...]] = []
     doomed, root = Doomed(foreign.core, (), shown), stat_of(foreign.core.pid)
-    with noted(pathlib.Path("/nowhere"), foreign.core) as note:
-        report = await end_foreign(doomed, root, monitor, 1.0, lambda: confirmed, told.append, note)
+    report = await end_foreign(doomed, root, monitor, 1.0, lambda: confirmed, told.append, pathlib.Path("/nowhere"))
     monitor.close()
     return report, told
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 from tests.fakes.foreign import Foreign, send, stat_of
 from tests.fakes.processes import ends, eventually, lives
 from vllmd.events import Events, Kind
-from vllmd.watchdog.halted import Halted, noted, parse, settle
+from vllmd.watchdog.halted import Halted, Note, noted, parse, settle
 from vllmd.worker.processes import Identity, boot_id
 
 DAEMON = """
@@ -106,6 +108,63 @@ def test_a_note_is_gone_when_the_end_is(runtime: pathlib.Path) -> None:
         assert confirmed
 
 
+def test_what_is_no_note_is_removed(runtime: pathlib.Path) -> None:
+    """A pipe under the name of one must not hold a daemon up."""
+    os.mkfifo(runtime / ".halted-1-1")
+    settle(runtime, Events())
+
+    assert list(runtime.glob(".halted*")) == []
+
+
+def test_who_is_stopped_only_later_is_woken_as_well(runtime: pathlib.Path) -> None:
+    """A process in the kernel, as in `vfork`, stops when it comes back from there, long after the daemon's death."""
+    with InTheKernel(runtime) as held:
+        Note(runtime / ".halted-by-the-dead").stopping([stat_of(held.identity.pid)])
+        send(held.identity, signal.SIGSTOP)
+        before = stat_of(held.identity.pid).state
+        settle(runtime, Events())
+        held.let_go()
+
+        assert before == "D"
+        assert held.goes_on()
+
+
+class InTheKernel:
+    """A process that waits in `vfork` for a child that waits for somebody to read a pipe."""
+
+    PROGRAM = """
+import os, sys
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 3, sys.argv[1], os.O_WRONLY, 0)])
+print("on", flush=True)
+"""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self._pipe = directory / "pipe"
+
+    def __enter__(self) -> InTheKernel:
+        os.mkfifo(self._pipe)
+        argv = [sys.executable, "-c", self.PROGRAM, str(self._pipe)]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        self.identity = stat_of(self._process.pid).identity
+        assert eventually(lambda: stat_of(self._process.pid).state == "D")
+        return self
+
+    def let_go(self) -> None:
+        """Open the other end of the pipe."""
+        os.close(os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK))
+
+    def goes_on(self) -> bool:
+        """Wait for its word."""
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], 5.0)
+        return bool(readable) and self._process.stdout.readline() == b"on\n"
+
+    def __exit__(self, *error: object) -> None:
+        self.let_go()
+        self._process.kill()
+        self._process.communicate()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -116,6 +175,7 @@ def test_a_note_is_gone_when_the_end_is(runtime: pathlib.Path) -> None:
         ("b\n7 8\nconfirm", Halted((Identity(7, 8),))),
         ("b\n7\n-7 8\nx y\n1 2 3\n", Halted()),
         ("another\n7 8\nconfirmed\n", Halted()),
+        pytest.param(f"b\n7 {'8' * 5000}\n9 1\n", Halted((Identity(9, 1),)), id="a number without end"),
     ],
 )
 def test_a_note_may_be_cut_short(text: str, said: Halted) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vllmd.cli import human, terminal
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from vllmd.client import Client
     from vllmd.v1.engine_pb2 import Engine, ReclaimReport
 
 
@@ -35,10 +36,30 @@ def print_end(console: Console, engine: Engine) -> None:
     print_reclaim(console, engine.reclaim)
 
 
-def print_gone(console: Console, what: str) -> None:
-    """Print that an engine went with the daemon's earlier program, so that its end is only among the events."""
-    console.print(f"{what} The daemon was upgraded meanwhile; its events tell what was given back:")
+def kept_after(client: Client, engine: Engine) -> list[int]:
+    """Find GPUs that do not have back what an engine held that went with an earlier daemon.
+
+    Args:
+        client: of the daemon that came after it.
+        engine: as `stop` or `release` returned it; without a state if it went, without a name if that is not known.
+    """
+    if engine.state:
+        return []
+    gpus = client.status().gpus
+    return [
+        gpu.index
+        for gpu in gpus
+        if gpu.quarantine.engine and gpu.quarantine.engine == (engine.name or gpu.quarantine.engine)
+    ]
+
+
+def print_gone(console: Console, what: str, kept: Sequence[int]) -> None:
+    """Print that an engine went with an earlier daemon, so that its end is only among the events."""
+    console.print(f"{what} Another daemon came meanwhile; its events tell what was given back:")
     terminal.print_command(console, "vllmd-cli events")
+    if kept:
+        which = " and ".join(f"GPU {index}" for index in kept)
+        console.print(f"It is NOT proven to be gone: {which} is in quarantine.", style="bold red")
 
 
 def _rows(report: ReclaimReport) -> Iterator[tuple[str, Text]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from vllmd.cli import human, terminal
 from vllmd.cli import lease as secret
 from vllmd.cli.failures import FAILED
-from vllmd.cli.reclaim import print_end, print_gone
+from vllmd.cli.reclaim import kept_after, print_end, print_gone
 from vllmd.cli.session import Format, Output, connect
 
 if TYPE_CHECKING:
@@ -40,24 +41,25 @@ def release(
     lease = secret.or_from_stdin(lease, "LEASE")
     with connect(context) as client:
         engine = client.release(lease)
+        kept = kept_after(client, engine)
     if output is Format.JSON:
         from vllmd.v1.engine_service_pb2 import ReleaseResponse
 
         terminal.json_document(ReleaseResponse(engine=engine))
     else:
-        print_released(engine)
-    if unproven(engine):
+        print_released(engine, kept)
+    if unproven(engine) or kept:
         raise typer.Exit(FAILED)
 
 
-def print_released(engine: Engine) -> None:
+def print_released(engine: Engine, kept: Sequence[int] = ()) -> None:
     """Print what became of an engine when a lease on it ended."""
     console = terminal.stdout()
     if engine.HasField("reclaim"):
         print_end(console, engine)
         return
     if not engine.state:
-        print_gone(console, "Released.")
+        print_gone(console, "Released.", kept)
         return
     others = f" with {human.count(engine.lease_count, 'other lease')}" if engine.lease_count else ""
     console.print(f"Released. {human.short(engine.name)} stays {human.state(engine.state)}{others}.")

@@ -9,7 +9,7 @@ import typer
 from vllmd.cli import human, terminal
 from vllmd.cli.completion import engine_names
 from vllmd.cli.failures import FAILED
-from vllmd.cli.reclaim import print_end, print_gone
+from vllmd.cli.reclaim import kept_after, print_end, print_gone
 from vllmd.cli.release import unproven
 from vllmd.cli.session import Format, Output, connect
 
@@ -33,6 +33,7 @@ def stop(
     """
     with connect(context) as client:
         stopped = client.stop(engine, force=force)
+        kept = kept_after(client, stopped)
     if output is Format.JSON:
         from vllmd.v1.host_service_pb2 import StopEngineResponse
 
@@ -40,6 +41,6 @@ def stop(
     elif stopped.state:
         print_end(terminal.stdout(), stopped)
     else:
-        print_gone(terminal.stdout(), f"{human.short(stopped.name)} is not there any more.")
-    if unproven(stopped):
+        print_gone(terminal.stdout(), f"{human.short(stopped.name)} is not there any more.", kept)
+    if unproven(stopped) or kept:
         raise typer.Exit(FAILED)

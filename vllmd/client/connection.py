@@ -127,7 +127,12 @@ class Connection:
         if pause is None or pause >= patience:
             raise failure from None
         time.sleep(pause)
-        self.wait_until_ready(patience - pause)
+        try:
+            self.wait_until_ready(patience - pause)
+        except DaemonUnreachable:
+            if failure.request_sent:
+                raise failure from None  # that none comes back is the lesser news: this call may have been heard
+            raise
 
     def close(self) -> None:
         """End the channel and every call on it."""

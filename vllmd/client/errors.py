@@ -63,7 +63,7 @@ class DaemonUnreachable(VllmdError):
     @classmethod
     def from_details(cls, target: str, details: str) -> Self:
         """Say in words what gRPC's own text means."""
-        if "Socket closed" in details or "GOAWAY" in details or "reset by peer" in details:
+        if any(clue in details for clue in ("Socket closed", "GOAWAY", "reset by peer", "Cancelling all calls")):
             return cls(target, f"the connection to the daemon at {target} broke", request_sent=True, was_there=True)
         # gRPC has no typed form of these; only the wording of the message depends on them.
         for clue, cause in (

@@ -27,6 +27,8 @@ from vllmd.watchdog import halted
 from vllmd.worker.processes import boot_id
 
 _LINK_SECONDS = 2.0
+_SETTLE_SECONDS = 5.0
+"""What the end of an orphan gets that has begun: its kill takes no longer, and the proof can be made anew."""
 """What engines that are taken over get to serve again before this daemon does; later they are STARTING meanwhile."""
 _RECLAIM_SECONDS = 5.0
 """What the memory of engines that are ended at the start gets to be back before this daemon serves; after that their
@@ -91,25 +93,24 @@ async def run(settings: Settings) -> End:
                 return await stop(settings, parts, server, signals)
             if not await can_execute():
                 parts.events.record(Kind.DAEMON, "Not upgraded: the new program does not start. The log says why.")
-            elif not signals.first.is_set():
-                end = await hand_over(parts, server)
+            elif not signals.first.is_set() and await hand_over(parts, server):
                 signals.hold()
-                return end
+                return End.UPGRADE
 
 
 async def succeed(settings: Settings, parts: build.Parts) -> None:
     """Take over the engines of an earlier daemon, and end what is left of those that are not gone on with."""
     earlier = journal.read(parts.journal, boot_id())
     patience = min(_RECLAIM_SECONDS, settings.reclaim_timeout)
+    await asyncio.to_thread(halted.settle, parts.ground.root, parts.events)
     with parts.scheduler.engines.waiting():
         adopted = parts.scheduler.adopt(earlier) if earlier is not None else frozenset[str]()
         for ended in await reclaim_all(
             parts.ground.root, parts.containment, parts.monitor, patience, parts.events, adopted
         ):
             if not ended.report.verified:
-                parts.scheduler.engines.keep_off(ended.remains, ended.report)
+                parts.scheduler.engines.unproven.keep_off(ended.remains, ended.report)
         await adoption.reclaimed(parts.scheduler.engines, adopted, patience)
-    await asyncio.to_thread(halted.settle, parts.ground.root, parts.events)
     await adoption.linked_up(parts.scheduler.engines, adopted, _LINK_SECONDS)
 
 
@@ -119,19 +120,24 @@ async def stop(settings: Settings, parts: build.Parts, server: api.Server, signa
     parts.events.record(Kind.DAEMON, f"Stopping: {grace}.")
     await server.set_serving(False)
     clean = await parts.scheduler.drain(settings.drain_timeout, signals.second.is_set)
+    await parts.watchdog.settled(_SETTLE_SECONDS)
     await server.stop(0.5)
     await parts.scheduler.journal.remove()
     _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
     return End.CLEAN if clean else End.UNPROVEN
 
 
-async def hand_over(parts: build.Parts, server: api.Server) -> End:
-    """Leave the engines as they are to the code that this process executes next."""
-    parts.events.record(Kind.DAEMON, "Executing the new code; engines stay.")
+async def hand_over(parts: build.Parts, server: api.Server) -> bool:
+    """Leave the engines as they are to the code that this process executes next; tells whether that can be."""
     await server.set_serving(False)
-    await parts.scheduler.hand_over()
+    if not await parts.scheduler.hand_over():
+        await server.set_serving(True)
+        parts.events.record(Kind.DAEMON, "Not upgraded: the journal can't be written, and engines would be lost.")
+        return False
+    parts.events.record(Kind.DAEMON, "Executing the new code; engines stay.")
+    await parts.watchdog.settled(_SETTLE_SECONDS)
     await server.stop(0.5)
-    return End.UPGRADE
+    return True
 
 
 async def can_execute() -> bool:

@@ -64,18 +64,21 @@ class Remnant:
             self.owned.disown()
 
 
-def survivor(directory: pathlib.Path) -> Survivor | None:
+def survivor(directory: pathlib.Path, *, left_well: bool = False) -> Survivor | None:
     """Take an engine's directory over if its worker still runs; `None` if there is none, or it has another owner.
 
     So it is if the tree is half ended: who asked for its end may be unknown by now, but that it was begun is seen.
+
+    Args:
+        directory: the engine's.
+        left_well: whether its daemon left it on purpose: then whoever is stopped was stopped by somebody else.
     """
-    try:
-        owned = own(directory)
-    except (BlockingIOError, FileNotFoundError):
+    owned = _own(directory) if _is_an_engines(directory) else None
+    if owned is None:
         return None
     spec = _spec(directory)
     tree = _tree(directory, spec)
-    if spec is None or not _runs(tree.leader) or half_ended(tree):
+    if spec is None or not _runs(tree.leader) or (half_ended(tree) and not left_well):
         owned.disown()
         return None
     return Survivor(owned, tree, spec)
@@ -171,13 +174,18 @@ def _own(directory: pathlib.Path) -> Owned | None:
     return None
 
 
+def is_id(name: str) -> bool:
+    """Tell whether this can be the id of an engine: it becomes the name of directories and cgroups."""
+    return _ID.fullmatch(name) is not None
+
+
 def _is_an_engines(path: pathlib.Path) -> bool:
     """Tell whether a directory is one that a daemon of this user has made for an engine, and nothing else.
 
     An empty one is: a daemon may die right after it has made it.
     """
     try:
-        if path.is_symlink() or not path.is_dir() or not _ID.fullmatch(path.name) or path.stat().st_uid != os.geteuid():
+        if path.is_symlink() or not path.is_dir() or not is_id(path.name) or path.stat().st_uid != os.geteuid():
             return False
         return _NAMES.issuperset(os.listdir(path))
     except FileNotFoundError:  # another daemon of this directory's user has just removed it

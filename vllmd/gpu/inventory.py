@@ -56,6 +56,8 @@ class Unread:
     """What NVML says instead."""
     lost: bool = False
     """NVML says that it is gone, and not only that something went wrong."""
+    denied: bool = False
+    """The daemon may not ask: nothing is wrong with it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Inventory:
     """False if there may well be GPUs, but NVML does not say: then nothing follows from their absence."""
     unread: tuple[Unread, ...] = ()
     """Those that are missing, where NVML says why."""
+    hidden: frozenset[str] = frozenset()
+    """UUIDs of those that can be read and are not this daemon's."""
 
     def named(self, uuids: frozenset[str]) -> tuple[Gpu, ...]:
         """Pick GPUs by UUID; those that are gone from the bus are missing."""

@@ -74,10 +74,13 @@ def observe(known: Mapping[str, Known], inventory: Inventory, now: float) -> tup
     errors = {one.index: one for one in inventory.unread}
     indexes = {gpu.index for gpu in inventory.gpus}
     taken = {one.gpu.index for one in known.values()}
-    nameless = {f"index {index}": Known(Gpu("", index, "", 0, 0, 0)) for index in errors if index not in taken}
+    unknown = (index for index, error in errors.items() if index not in taken and not error.denied)
+    nameless = {f"index {index}": Known(Gpu("", index, "", 0, 0, 0)) for index in unknown}
     after = {uuid: Known(gpu) for uuid, gpu in present.items()}
     news = []
     for key, one in {**known, **nameless}.items():
+        if key in inventory.hidden:
+            continue  # it is well, and an earlier daemon's
         if key in present or (not one.gpu.uuid and one.gpu.index in indexes):
             news += [News(one.loss, back=True)] if one.loss is not None else []
             continue
@@ -89,6 +92,8 @@ def observe(known: Mapping[str, Known], inventory: Inventory, now: float) -> tup
 
 def _missed(one: Known, error: Unread | None, now: float) -> Known:
     """Judge a GPU that a look was without."""
+    if error is not None and error.denied:
+        return one
     looks, since = one.looks + 1, one.since if one.looks else now
     if error is not None and error.lost:
         reason = f"NVML: {error.error}"

@@ -75,7 +75,8 @@ class Nvml:
         hidden = f"CUDA_VISIBLE_DEVICES={self._visible} leaves none of {len(found.gpus)} GPUs"
         error = hidden if found.gpus and not chosen else found.error
         unread = tuple(one for one in found.unread if one.index in indexes)
-        return dataclasses.replace(found, gpus=gpus, error=error, unread=unread)
+        others = frozenset(gpu.uuid for gpu in found.gpus if gpu not in gpus)
+        return dataclasses.replace(found, gpus=gpus, error=error, unread=unread, hidden=others)
 
     def _told(self, found: Inventory) -> Inventory:
         """Log what can't be read, once: this is asked every second."""
@@ -107,9 +108,15 @@ def _read(pynvml: Any) -> Inventory:
         try:
             gpus.append(_read_gpu(pynvml, index))
         except pynvml.NVMLError as error:
-            unread.append(Unread(index, str(error), isinstance(error, pynvml.NVMLError_GpuIsLost)))
+            lost, denied = (
+                isinstance(error, kind) for kind in (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NoPermission)
+            )
+            unread.append(Unread(index, str(error), lost, denied))
     missing = "" if gpus else "NVML can read no GPU" if unread else "NVML finds no GPU"
-    return Inventory(tuple(gpus), str(pynvml.nvmlSystemGetDriverVersion()), missing, unread=tuple(unread))
+    # Where none answers and none is said to be lost, it is NVML that fails: a container that lost its devices, say.
+    available = bool(gpus) or not unread or any(one.lost for one in unread)
+    driver_version = str(pynvml.nvmlSystemGetDriverVersion())
+    return Inventory(tuple(gpus), driver_version, missing, available, tuple(unread))
 
 
 def _read_gpu(pynvml: Any, index: int) -> Gpu:

@@ -25,7 +25,7 @@ SHORTEST_SECONDS = 60.0
 """What a client gets to come back, also if its lease was about to end, or was held by a stream that is broken now."""
 
 
-def contents(entries: Iterable[Entry], leases: Iterable[Lease]) -> Contents:
+def contents(entries: Iterable[Entry], leases: Iterable[Lease], *, left_well: bool = False) -> Contents:
     """Write down the engines that a later daemon is to go on with, and the leases; times become those of the epoch.
 
     One that is on its way out is not among them, so that the end which somebody asked for comes.
@@ -33,6 +33,7 @@ def contents(entries: Iterable[Entry], leases: Iterable[Lease]) -> Contents:
     to_epoch = time.time() - time.monotonic()
     return Contents(
         boot_id=boot_id(),
+        left_well=left_well,
         engines=[_record(entry) for entry in entries if not _leaves(entry)],
         leases=[
             LeaseRecord(
@@ -104,11 +105,13 @@ def fate(record: EngineRecord, *, lives: bool, leased: bool) -> tuple[Fate, str]
     failed = record.restart is not None and not record.restart.reclaimed
     if lives and not failed:
         return Fate.ADOPT, "its daemon is gone, and its worker lives"
+    if not leased and failed:
+        return Fate.LEAVE, "it has failed, and nobody has a lease on it"
     if not leased:
         # One that has never served is among these: who waited for it went with the daemon that it was asked of, and
         # starts it anew by asking again. A lease there is only on one that has served.
         return Fate.LEAVE, "it does not run, and nobody has a lease on it"
-    return Fate.RECOVER, "it does not run, and somebody has a lease on it"
+    return Fate.RECOVER, f"it {'has failed' if failed else 'does not run'}, and somebody has a lease on it"
 
 
 def lasts(lease: LeaseRecord, now: float) -> bool:
@@ -127,7 +130,11 @@ def begun(record: EngineRecord, now: float) -> EngineRecord:
 def take_over(earlier: Contents, engines: Placement, book: LeaseBook, ground: Ground) -> list[Entry]:
     """Go on with those engines of the journal that live, or that somebody has a lease on, and with these leases."""
     leased = frozenset(lease.engine_id for lease in earlier.leases if lasts(lease, time.time()))
-    heirs = [heir for record in earlier.engines if (heir := _heir(record, record.id in leased, ground)) is not None]
+    heirs = [
+        heir
+        for record in earlier.engines
+        if (heir := _heir(record, record.id in leased, earlier.left_well, ground)) is not None
+    ]
     # Before the engines: whether one is started again depends on whether anybody has a lease on it.
     restore(earlier, frozenset(heir.record.id for heir in heirs), book)
     return [_enter(heir, engines, ground) for heir in heirs]
@@ -140,10 +147,10 @@ class _Heir:
     why: str
 
 
-def _heir(record: EngineRecord, leased: bool, ground: Ground) -> _Heir | None:
+def _heir(record: EngineRecord, leased: bool, left_well: bool, ground: Ground) -> _Heir | None:
     """Take hold of what is left of an engine, if it is gone on with."""
     directory = ground.root / record.id
-    left: Survivor | Remnant | None = predecessor.survivor(directory)
+    left: Survivor | Remnant | None = predecessor.survivor(directory, left_well=left_well)
     what, why = fate(record, lives=left is not None, leased=leased)
     if left is not None and what is not Fate.ADOPT:
         left.disown()
@@ -182,7 +189,7 @@ def _failure(record: EngineRecord, remnant: Remnant) -> Failure:
     # The journal may not say yet why it was being ended. Had somebody asked for that, they had no answer and will ask
     # again, while the clients of its leases can't do anything about it.
     half = predecessor.half_ended(remnant.remains.tree)
-    how = "was being ended when its daemon died" if half else "ended with its daemon, or after it"
+    how = "was stopped, as if its daemon had died while it ended it," if half else "ended with its daemon, or after it"
     if record.ready is None:
         return diagnosis.load_failure(lines, remnant.errors(), f"{how},")
     return diagnosis.death(lines, f"its worker {how}")

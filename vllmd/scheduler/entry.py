@@ -7,6 +7,7 @@ import time
 
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
+from vllmd.errors import NotPossible
 from vllmd.scheduler.leases import LeaseBook
 from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
@@ -36,6 +37,12 @@ class Entry:
     def loading(self) -> bool:
         """True until it is ready, for the first time or again after a failure, unless it is given up."""
         return self.supervisor.state in (State.PENDING, State.STARTING) or self.supervisor.restarting
+
+    def not_ready(self) -> NotPossible:
+        """Say that it can't generate yet."""
+        engine_id, state = self.supervisor.id, self.supervisor.state
+        message = f"Engine {engine_id} is {state}: LoadModel waits until it is ready."
+        return NotPossible("ENGINE_NOT_READY", message, engine=engine_id, state=state)
 
     def wanted(self, leases: LeaseBook) -> str:
         """Say who needs it, whatever becomes of the generations that it runs now; empty if nobody does."""

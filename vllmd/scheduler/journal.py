@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from vllmd.engines import predecessor
 from vllmd.engines.diagnosis import Failure
 from vllmd.planner.plan import Plan
 from vllmd.tasks import spawn
@@ -26,6 +27,8 @@ VERSION = 1
 _PAUSE_SECONDS = 0.05
 """Changes come in bursts: what happens within this is written once."""
 _MAX_BYTES = 64 << 20
+_LAST = 253_402_300_799.0
+"""The last second that a `google.protobuf.Timestamp` can tell: in the year 9999."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +86,8 @@ class Contents:
     boot_id: str
     engines: list[EngineRecord]
     leases: list[LeaseRecord]
+    left_well: bool = False
+    """Whether the daemon left its engines on purpose, for an upgrade, and did not just die."""
 
 
 def write(path: pathlib.Path, contents: Contents) -> None:
@@ -113,7 +118,17 @@ def read(path: pathlib.Path, boot_id: str) -> Contents | None:
     if contents.version != VERSION:
         _log.error("the journal %s is of version %d, and this daemon reads %d", path, contents.version, VERSION)
         return None
+    if not all(map(_is_sensible, contents.engines)):
+        _log.error("the journal %s names engines or times that can't be", path)
+        return None
     return contents if contents.boot_id == boot_id else None
+
+
+def _is_sensible(record: EngineRecord) -> bool:
+    """Tell whether what an engine's record says may be used for names of files, and as times."""
+    times = [record.created, record.spawned, record.ready, *record.restarted]
+    times += [record.restart.due] if record.restart is not None else []
+    return predecessor.is_id(record.id) and all(time is None or 0 <= time <= _LAST for time in times)
 
 
 class Journal:
@@ -137,13 +152,17 @@ class Journal:
         """Have it written soon."""
         self._changed.set()
 
-    async def save(self) -> None:
+    async def save(self) -> bool:
         """Have it written before this returns; what goes wrong is logged: no work may depend on a disk that is full.
 
         Many at once are served by one write that begins after they asked. A caller that is cancelled leaves the write
         to its end, as two at a time would spoil the file.
+
+        Returns:
+            Whether it is written.
         """
         await asyncio.shield(spawn("write the journal", self._save(self._begun + 1)))
+        return not self._failing
 
     async def _save(self, needed: int) -> None:
         async with self._writing:

@@ -33,7 +33,7 @@ async def drain(engines: Placement, timeout: float, hurried: Callable[[], bool])
             for entry in alive:
                 entry.supervisor.stop("the daemon is in a hurry", force=True)
         await engines.changed.wait(_LOOK_SECONDS)
-    return not engines.unproven
+    return not engines.unproven.ids
 
 
 def hand_over(engines: Placement) -> None:

@@ -8,10 +8,8 @@ forced (a kill, a crash) does not wait.
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import contextlib
-import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +17,6 @@ from collections.abc import Callable, Iterator
 from vllmd.engines import ending
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
-from vllmd.engines.reclaim import Remains, Report
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
@@ -28,6 +25,7 @@ from vllmd.models import files
 from vllmd.planner.plan import Infeasible, Plan, plan
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.journal import EngineRecord, Journal
+from vllmd.scheduler.unproven import Unproven
 from vllmd.scheduler.wish import Wish, make_id
 from vllmd.tasks import Signal, spawn
 
@@ -71,8 +69,7 @@ class Placement:
         self._ended = ended
         self._entries: collections.OrderedDict[str, Entry] = collections.OrderedDict()
         self._planning: set[str] = set()
-        self.unproven: set[str] = set()
-        """Engines that ended without the proof that all of theirs is gone."""
+        self.unproven = Unproven(ground, quarantines, self.pump)
         self._settled: set[str] = set()
         """Those that have ended and whose end has been taken notice of."""
         self._waiting = False
@@ -170,25 +167,8 @@ class Placement:
         if supervisor.id not in self._settled:
             self._settled.add(supervisor.id)
             if supervisor.report is not None and not supervisor.report.verified:
-                self.unproven.add(supervisor.id)
-                if supervisor.remains is not None:
-                    self.keep_off(supervisor.remains, supervisor.report, supervisor)
+                self.unproven.add(supervisor)
             self._ended(supervisor.id)
-
-    def keep_off(self, remains: Remains, report: Report, supervisor: Supervisor | None = None) -> None:
-        """Keep engines off the GPUs of one that is not proven to be gone, until it is.
-
-        Args:
-            remains: where its end has to look.
-            report: what came of it so far.
-            supervisor: its own; `None` for an engine of an earlier daemon.
-        """
-        engine_id = remains.tree.engine_id
-        self.unproven.add(engine_id)
-        remains = _kept(remains, report)
-        for expected in remains.expected:
-            self._quarantines.put(expected.uuid, report.summary, engine_id, holder=engine_id)
-        spawn(f"quarantine for {engine_id}", self._try_again(remains, supervisor))
 
     def fail_lost(self) -> None:
         """End the engines of which a GPU is lost."""
@@ -196,24 +176,6 @@ class Placement:
             failure = ending.gpu_failure(supervisor.plan, self._ground)
             if failure is not None and supervisor.state in (State.STARTING, State.READY):
                 supervisor.fail(failure)
-
-    async def _try_again(self, remains: Remains, supervisor: Supervisor | None) -> None:
-        engine_id = remains.tree.engine_id
-        while True:
-            await asyncio.sleep(self._ground.quarantine_retry)
-            if self._ground.losses.among([one.uuid for one in remains.expected]) is not None:
-                continue  # while it can't be read, there is no proof
-            report = await ending.end(remains, self._ground)
-            if supervisor is not None:
-                supervisor.report = report
-            left = () if report.verified else _kept(remains, report).expected
-            for expected in (one for one in remains.expected if one not in left):
-                self._quarantines.lift(expected.uuid, report.summary, holder=engine_id)
-            if report.verified:
-                break
-            remains = dataclasses.replace(remains, expected=left)
-        self.unproven.discard(engine_id)
-        self.pump()
 
     def busy_gpus(self) -> frozenset[str]:
         """Name the GPUs on which an engine is being started, stopped or reclaimed."""
@@ -298,9 +260,3 @@ class Placement:
 
 def _uuids(planned: Plan | None) -> frozenset[str]:
     return frozenset(gpu.uuid for gpu in planned.gpus) if planned is not None else frozenset()
-
-
-def _kept(remains: Remains, report: Report) -> Remains:
-    """Narrow an end down to the GPUs that it has to look at again; all of them if the report names none."""
-    kept = tuple(one for one in remains.expected if one.uuid in report.kept)
-    return dataclasses.replace(remains, expected=kept) if kept else remains

@@ -14,7 +14,7 @@ from typing import Any
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
-from vllmd.errors import Exhausted, NotFound, NotPossible, Unavailable
+from vllmd.errors import Exhausted, NotFound, Unavailable
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.scheduler import adoption, leaving
 from vllmd.scheduler.admission import Admission
@@ -65,7 +65,7 @@ class Scheduler:
         self._idle_timeout = idle_timeout
 
     def _contents(self) -> Contents:
-        return adoption.contents(self.engines.alive(), self.leases)
+        return adoption.contents(self.engines.alive(), self.leases, left_well=self.upgrading)
 
     def adopt(self, earlier: Contents) -> frozenset[str]:
         """Go on with an earlier daemon's engines that live, or that somebody has a lease on; returns their ids.
@@ -89,7 +89,7 @@ class Scheduler:
 
     def living(self) -> frozenset[str]:
         """Name the engines that this scheduler answers for: those that have not ended, or are not proven to have."""
-        return frozenset(entry.supervisor.id for entry in self.engines.alive()) | self.engines.unproven
+        return frozenset(entry.supervisor.id for entry in self.engines.alive()) | self.engines.unproven.ids
 
     @contextlib.contextmanager
     def loading(self, wish: Wish) -> Iterator[Entry]:
@@ -210,7 +210,7 @@ class Scheduler:
         link = entry.supervisor.link
         if entry.supervisor.state is not State.READY or link is None or entry.stop_reason is not None:
             first = entry.loading and not entry.supervisor.restarting
-            raise _not_ready(entry) if first else entry.supervisor.error()
+            raise entry.not_ready() if first else entry.supervisor.error()
         stream = link.start(prompt, params)  # before anything is counted: a prompt may be one that can't be sent
         entry.using += 1
         if lease is not None:
@@ -268,11 +268,17 @@ class Scheduler:
         self.draining = True
         return await leaving.drain(self.engines, timeout, hurried)
 
-    async def hand_over(self) -> None:
-        """Leave every engine, as it is, to the code that this process executes next."""
+    async def hand_over(self) -> bool:
+        """Leave every engine, as it is, to the code that this process executes next; tells whether that can be.
+
+        Not if the journal can't be written, without which they would all be ended.
+        """
         self.upgrading = True
-        leaving.hand_over(self.engines)
-        await self.journal.save()
+        self.upgrading = await self.journal.save()
+        if self.upgrading:
+            leaving.hand_over(self.engines)
+            await self.journal.save()
+        return self.upgrading
 
     async def tick(self) -> None:
         """Let leases expire, end what is on lost GPUs, sample and reap orphans, once a second, until cancelled."""
@@ -292,9 +298,3 @@ class Scheduler:
         for entry in alive:
             entry.sample()
         reap_strangers([entry.supervisor.pid for entry in alive if entry.supervisor.pid is not None])
-
-
-def _not_ready(entry: Entry) -> NotPossible:
-    engine_id, state = entry.supervisor.id, entry.supervisor.state
-    message = f"Engine {engine_id} is {state}: LoadModel waits until it is ready."
-    return NotPossible("ENGINE_NOT_READY", message, engine=engine_id, state=state)

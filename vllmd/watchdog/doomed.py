@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +13,12 @@ from vllmd.engines.containment import Containment
 from vllmd.gpu.inventory import Gpu
 from vllmd.gpu.ledger import Expectation
 from vllmd.gpu.monitor import GpuMonitor
-from vllmd.watchdog.halted import Note
+from vllmd.watchdog.halted import noted
 from vllmd.watchdog.scene import Judged, Scene
 from vllmd.watchdog.verdicts import Verdict
 from vllmd.worker.descent import Descent
 from vllmd.worker.processes import Identity, Stat, read_stat, reap
-from vllmd.worker.tree import Tree
+from vllmd.worker.tree import Killed, Tree
 
 Key = str | Identity
 """Of a tree: an engine's id, or the uppermost process of another program's tree."""
@@ -122,7 +121,7 @@ async def end_foreign(
     timeout: float,
     confirm: Callable[[], bool],
     killed: Callable[[tuple[int, ...]], None],
-    note: Note,
+    directory: pathlib.Path,
 ) -> reclaim.Report:
     """End an orphan of another program with all below it.
 
@@ -133,10 +132,14 @@ async def end_foreign(
         timeout: seconds for the processes' end, and again for the memory.
         confirm: asked once more when all of it is stopped.
         killed: called with the pids that were killed, before the wait for the memory.
-        note: where it is written down who is stopped, for a daemon that comes after this one's death.
+        directory: where it is written down who is stopped, for a daemon that comes after this one's death.
     """
     start = time.monotonic()
-    kill = functools.partial(Descent(root).kill, timeout, lambda: confirm() and note.confirmed(), note.stopping)
+
+    def kill() -> Killed:
+        with noted(directory, root.identity) as note:  # as long as the kill, which goes on if this is cancelled
+            return Descent(root).kill(timeout, lambda: confirm() and note.confirmed(), note.stopping)
+
     result = await asyncio.to_thread(kill)
     exited = time.monotonic()
     if not result.pids:

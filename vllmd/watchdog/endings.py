@@ -16,7 +16,6 @@ from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.tasks import spawn
 from vllmd.watchdog.doomed import Doomed, Key, end_foreign, end_ours
-from vllmd.watchdog.halted import noted
 from vllmd.watchdog.scene import Judged, Scene
 from vllmd.watchdog.verdicts import Verdict
 from vllmd.worker.processes import Identity, Stat
@@ -96,6 +95,11 @@ class Endings:
             self._busy[doomed.key] = frozenset(doomed.uuids)
         return running
 
+    async def settled(self, timeout: float) -> None:
+        """Wait for the ends that have begun, at most *timeout* seconds."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout)
+
     def new(self, trees: Iterable[Doomed]) -> list[Doomed]:
         """Pick the trees that nobody is at yet, and whose turn it is not only later.
 
@@ -149,10 +153,9 @@ class Endings:
         def killed(pids: tuple[int, ...]) -> None:
             self._tell_killed(doomed, pids)
 
-        with noted(self._root, root.identity) as note:
-            return await end_foreign(
-                doomed, root, self._monitor, self._timeout, lambda: self._confirm(root), killed, note
-            )
+        return await end_foreign(
+            doomed, root, self._monitor, self._timeout, lambda: self._confirm(root), killed, self._root
+        )
 
     def _tell_killed(self, doomed: Doomed, pids: tuple[int, ...]) -> None:
         stat = doomed.members[0].stat

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 import signal
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,9 @@ from vllmd.worker.processes import Identity, Stat, boot_id, read_stat, signal_to
 
 _PREFIX = ".halted-"
 _CONFIRMED = "confirmed"
+_DIGITS = 20
+
+_log = logging.getLogger(__name__)
 
 
 class Note:
@@ -48,6 +52,10 @@ class Note:
                 file.write("".join(f"{line}\n" for line in (*before, *lines)))
 
 
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < _DIGITS
+
+
 @contextlib.contextmanager
 def noted(directory: pathlib.Path, root: Identity) -> Iterator[Note]:
     """Keep a note in *directory* while the tree below *root* is being ended."""
@@ -73,29 +81,36 @@ def parse(text: str, boot: str) -> Halted:
     if first != boot:
         return Halted()
     pairs = [line.split() for line in lines if line != _CONFIRMED]
-    numbers = [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(str.isdecimal, pair))]
+    numbers = [(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and all(map(_is_number, pair))]
     return Halted(tuple(Identity(pid, ticks) for pid, ticks in numbers), _CONFIRMED in lines)
 
 
 def settle(directory: pathlib.Path, events: Events) -> None:
     """Kill or wake what a daemon that died had stopped, whichever it had come to, and remove its notes."""
     for path in sorted(directory.glob(f"{_PREFIX}*")):
-        with contextlib.suppress(OSError):
-            halted = parse(path.read_text(errors="replace"), boot_id())
+        try:
+            halted = parse(path.read_text(errors="replace") if path.is_file() else "", boot_id())
             _settle(halted, events)
             path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.error("the note %s of a daemon that died can't be settled: %s", path, error)
 
 
 def _settle(halted: Halted, events: Events) -> None:
-    signum = signal.SIGKILL if halted.confirmed else signal.SIGCONT
     # Who is not stopped any more was woken by somebody, and may have become anything since.
-    pids = [one.pid for one in halted.identities if _is_stopped(one) and _signal(one, signum)]
-    if pids and halted.confirmed:
+    killed = [
+        one for one in halted.identities if halted.confirmed and _is_stopped(one) and _signal(one, signal.SIGKILL)
+    ]
+    stopped = [one.pid for one in halted.identities if one not in killed and _is_stopped(one)]
+    # Whatever their state: one that was in the kernel then is stopped only when it comes back from there.
+    woken = [one.pid for one in halted.identities if one not in killed and _signal(one, signal.SIGCONT)]
+    pids = [one.pid for one in killed]
+    if pids:
         message = f"The kill of {len(pids)} processes that a daemon had begun before it died is brought to its end."
         events.record(Kind.KILL, message, reasons=["they were proven to be an orphan's, and stopped since"], pids=pids)
-    elif pids:
-        message = f"{len(pids)} processes that a daemon had stopped before it died go on."
-        events.record(Kind.DAEMON, message, reasons=["it had yet to confirm that they are an orphan's"], pids=pids)
+    elif woken and stopped:
+        message = f"{len(stopped)} processes that a daemon had stopped before it died go on."
+        events.record(Kind.DAEMON, message, reasons=["it had yet to confirm that they are an orphan's"], pids=stopped)
 
 
 def _is_stopped(identity: Identity) -> bool:

@@ -144,6 +144,10 @@ class Watchdog:
         # Who asked may go meanwhile; what was begun is done to its end.
         return listed, [await asyncio.shield(attempt) for attempt in attempts]
 
+    async def settled(self, timeout: float) -> None:
+        """Wait for the ends that have begun, at most *timeout* seconds, as before this daemon ends."""
+        await self._endings.settled(timeout)
+
     def close(self) -> None:
         """Let go of what is watched."""
         self._lookout.close()
