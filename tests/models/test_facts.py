@@ -110,7 +110,7 @@ def test_only_layers_that_keep_every_token_grow_with_the_context() -> None:
     facts = read(LLAMA_8B | {"model_type": "gemma3_text", "num_hidden_layers": 12, "sliding_window": 1024})
 
     assert facts.window == 1024
-    assert facts.kv_bytes_per_token == 2 * 8 * 128 * 2 * 2
+    assert facts.kv_bytes_per_token == 2 * 8 * 256 * 2 * 2
 
 
 def test_a_state_has_one_size() -> None:

@@ -38,6 +38,13 @@ def test_the_text_model_is_inside(name: str) -> None:
     assert fields.text({"a": 1, name: "nonsense"}) == {"a": 1, name: "nonsense"}
 
 
+def test_what_is_left_open_is_the_default_of_its_class() -> None:
+    """Gemma 3's files hold little; what they say counts."""
+    text = fields.text({"text_config": {"model_type": "gemma3_text", "num_hidden_layers": 34}})
+
+    assert (text["num_hidden_layers"], text["num_attention_heads"], text["vocab_size"]) == (34, 8, 262_208)
+
+
 def test_values_of_another_type_are_unknown() -> None:
     """Each reader knows one type."""
     config = {"text": "x", "flag": False, "list": ["a", 1, "b"], "inner": {"a": 1}, "float": 2.5}

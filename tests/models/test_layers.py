@@ -29,6 +29,7 @@ F, S, M, N = Kind.FULL, Kind.SLIDING, Kind.STATE, Kind.NONE
         ({"num_hidden_layers": 4, "attn_layer_period": 4, "attn_layer_offset": 2}, (M, M, F, M)),
         ({"num_hidden_layers": 4, "hybrid_override_pattern": "M-*-"}, (M, N, F, N)),
         ({"num_hidden_layers": 2, "model_type": "mamba2"}, (M, M)),
+        ({"num_hidden_layers": 2, "model_type": "bert"}, (Kind.ENCODER, Kind.ENCODER)),
         ({"num_hidden_layers": 2, "model_type": "falcon_h1"}, (Kind.BOTH, Kind.BOTH)),
     ],
 )

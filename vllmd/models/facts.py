@@ -15,7 +15,7 @@ from vllmd.models.quantization import Quantization
 Runner = Literal["generate", "pooling"]
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "half": 2, "float": 4, "float8_e4m3fn": 1}
-_SSM_DTYPE = "mamba_ssm_dtype"
+_SSM_DTYPES = ("mamba_ssm_cache_dtype", "mamba_ssm_dtype")
 _MM = ("vision_config", "audio_config", "thinker_config", "vision_tower_config", "speech_config")
 _NOT_SCALED = frozenset({"su", "longrope", "llama3", "default", "mrope"})
 _POOLING = ("ForSequenceClassification", "ForMaskedLM", "ForTokenClassification", "RewardModel", "EmbeddingModel")
@@ -149,7 +149,7 @@ def _state_bytes(text: Config, hidden: int | None, kinds: tuple[Kind, ...]) -> i
     """Work out what a mamba or linear layer keeps: its convolution's last inputs, and its state."""
     if hidden is None or not {Kind.STATE, Kind.BOTH} & set(kinds):
         return None
-    state_value = _DTYPE_BYTES.get(word(text, _SSM_DTYPE) or "", 2)
+    state_value = _DTYPE_BYTES.get(word(text, *_SSM_DTYPES) or "", 2)
     if value_heads := integer(text, "linear_num_value_heads"):
         key_dim, value_dim = integer(text, "linear_key_head_dim") or 0, integer(text, "linear_value_head_dim") or 0
         around = 2 * (integer(text, "linear_num_key_heads") or 0) * key_dim + value_heads * value_dim

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vllmd.models.defaults import BY_MODEL_TYPE
+
 Config = Mapping[str, Any]
 
 HEADS = ("num_attention_heads", "n_head", "num_heads")
@@ -25,11 +27,13 @@ _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 
 
 def text(config: Config) -> Config:
-    """Find the language model's own configuration in that of a model that also sees or hears."""
+    """Find the language model's own configuration in that of a model that also sees or hears, defaults filled in."""
     thinker = config.get("thinker_config")
     if isinstance(thinker, Mapping):
         return text(thinker)
-    return next((config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
+    found = next((config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
+    defaults = BY_MODEL_TYPE.get(word(found, "model_type") or "")
+    return found if defaults is None else {**defaults, **found}
 
 
 def integer(config: Config, *names: str, least: int = 1) -> int | None:

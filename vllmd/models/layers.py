@@ -28,6 +28,8 @@ class Kind(enum.StrEnum):
     """A state of fixed size: mamba, linear attention."""
     BOTH = "both"
     """Keys and values of every token, and a state: attention and mamba side by side."""
+    ENCODER = "encoder"
+    """Nothing once it is done: attention in both directions over a whole text."""
     NONE = "none"
     """Nothing: an MLP by itself."""
 
@@ -52,6 +54,7 @@ _LETTERS = {"M": Kind.STATE, "*": Kind.FULL, "-": Kind.NONE, "E": Kind.NONE}
 """Of `hybrid_override_pattern`, as Nemotron-H writes it."""
 
 _STATE_ONLY = frozenset({"mamba", "mamba2", "falcon_mamba"})
+_ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert"})
 _SIDE_BY_SIDE = frozenset({"falcon_h1"})
 _EVERY_OTHER_FULL = frozenset({"gemma2"})
 _PATTERNS = {"gemma3_text": 6, "gemma3": 6, "cohere2": 4}
@@ -69,6 +72,8 @@ def kinds(config: Config) -> tuple[Kind, ...] | None:
     model_type = word(config, "model_type") or ""
     if model_type in _STATE_ONLY:
         return (Kind.STATE,) * count
+    if model_type in _ENCODERS:
+        return (Kind.ENCODER,) * count
     if model_type in _SIDE_BY_SIDE:
         return (Kind.BOTH,) * count
     rule = _hybrid(config) or _sliding(config, model_type)

@@ -127,7 +127,7 @@ def lay_out(
 
 
 def _keeps(kind: Kind, count: int) -> bool:
-    return count > 0 and kind is not Kind.NONE
+    return count > 0 and kind not in (Kind.NONE, Kind.ENCODER)
 
 
 def _token_bytes(facts: ModelFacts, tensor_parallel: int, value_bytes: float) -> float | None:
