@@ -20,7 +20,8 @@ from vllmd.engines.predecessor import survivor
 from vllmd.engines.process import EngineProcess
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.errors import Unavailable
-from vllmd.planner.plan import Choice, Plan
+from vllmd.planner.choice import Choice
+from vllmd.planner.plan import Plan
 from vllmd.worker.processes import processes
 
 GONE = Unavailable("ENGINE_STOPPED", "it was stopped")

@@ -14,7 +14,8 @@ from vllmd.engines.streams import Stream
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import EngineFailed, Unavailable
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner.plan import Choice, Plan
+from vllmd.planner.choice import Choice
+from vllmd.planner.plan import Plan
 from vllmd.worker.processes import Identity, processes
 from vllmd.worker.protocol import TextPrompt
 

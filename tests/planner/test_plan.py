@@ -11,17 +11,10 @@ from tests.fakes.fake_gpus import GIB, gpu
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
-from vllmd.planner.plan import (
-    CPU_KV_BYTES,
-    DEFAULT_UTILIZATION,
-    MARGIN_BYTES,
-    OVERHEAD_BYTES,
-    SMALLEST_CONTEXT,
-    Choice,
-    Infeasible,
-    Plan,
-    plan,
-)
+from vllmd.planner.choice import Choice, Infeasible
+from vllmd.planner.context import SMALLEST
+from vllmd.planner.memory import GUESS_BYTES
+from vllmd.planner.plan import CPU_KV_BYTES, DEFAULT_UTILIZATION, MARGIN_BYTES, Plan, plan
 
 LLAMA_8B = ModelFacts(
     attention_heads=32, kv_heads=8, head_dim=128, kinds=(Kind.FULL,) * 32, max_model_len=131072, weight_bytes=16 * GIB
@@ -50,9 +43,11 @@ def test_an_empty_gpu_gets_the_usual_share_and_the_models_own_context() -> None:
     assert found.engine_args == {
         "tensor_parallel_size": 1,
         "gpu_memory_utilization": DEFAULT_UTILIZATION,
+        "max_num_batched_tokens": 8192,
+        "max_num_seqs": 1024,
         "max_model_len": 131072,
     }
-    assert [choice.source for choice in found.choices] == ["auto"] * 3
+    assert [choice.source for choice in found.choices] == ["auto"] * 5
     assert all(choice.reason for choice in found.choices)
 
 
@@ -60,7 +55,7 @@ def test_a_shorter_context_where_the_cache_is_small() -> None:
     """On a 24 GiB card the context is what the KV cache holds, and the reason names both."""
     found = feasible({}, LLAMA_8B, [gpu(total=24 * GIB)])
     context = found.choices[-1]
-    budget = int(24 * GIB * 0.9) - OVERHEAD_BYTES - 16 * GIB
+    budget = int(24 * GIB * 0.9) - GUESS_BYTES - 16 * GIB
 
     assert context.value == budget // (128 << 10) // 16 * 16 - 16
     assert "131072" in context.reason
@@ -218,7 +213,7 @@ def test_every_plan_keeps_the_promises(
                 assert facts is not None
                 assert facts.max_model_len is not None
                 assert choice.value <= facts.max_model_len
-                assert choice.value >= min(SMALLEST_CONTEXT, facts.max_model_len)
+                assert choice.value >= min(SMALLEST, facts.max_model_len)
     if gpus:
         parts = args.get("tensor_parallel_size", 1) * args.get("pipeline_parallel_size", 1)
         assert len(found.gpus) == parts

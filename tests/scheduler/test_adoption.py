@@ -12,7 +12,8 @@ from tests.fakes.host import DEADLINE_SECONDS, Host, finish, hanging, wish
 from vllmd.engines import directory, process
 from vllmd.engines.state import State
 from vllmd.errors import Unavailable
-from vllmd.planner.plan import Choice, Plan
+from vllmd.planner.choice import Choice
+from vllmd.planner.plan import Plan
 from vllmd.scheduler import adoption, journal
 from vllmd.scheduler.journal import Contents, EngineRecord, LeaseRecord
 from vllmd.scheduler.leases import LeaseBook

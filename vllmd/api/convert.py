@@ -12,7 +12,7 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import State, Transition
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner.plan import Choice
+from vllmd.planner.choice import Choice
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2, gpu_pb2

@@ -34,6 +34,9 @@ class ModelFacts:
     kv_heads: int | None = None
     head_dim: int | None = None
     hidden_size: int | None = None
+    intermediate_size: int | None = None
+    """Of a dense layer's MLP."""
+    expert_intermediate_size: int | None = None
     vocabulary: int | None = None
     kinds: tuple[Kind, ...] | None = None
     """What each layer keeps, from the first to the last."""
@@ -46,6 +49,7 @@ class ModelFacts:
     state_bytes: int | None = None
     """What a layer with a state keeps of one sequence, on all GPUs together; `None` without such layers."""
     experts: int | None = None
+    experts_per_token: int | None = None
     max_model_len: int | None = None
     """The longest context that the model says it was made for, in tokens."""
     dtype: str | None = None
@@ -100,6 +104,8 @@ def read(config: Config, weight_bytes: int | None = None) -> ModelFacts:
         kv_heads=1 if parameters.is_multi_query(text) else integer(text, *fields.KV_HEADS) or heads,
         head_dim=head_dim,
         hidden_size=hidden,
+        intermediate_size=integer(text, *fields.INNER) or (4 * hidden if hidden else None),
+        expert_intermediate_size=integer(text, *fields.EXPERT_INNER),
         vocabulary=integer(text, "vocab_size"),
         kinds=kinds,
         window=layers.window(text),
@@ -107,6 +113,7 @@ def read(config: Config, weight_bytes: int | None = None) -> ModelFacts:
         latent_dim=rank + (integer(text, "qk_rope_head_dim") or 0) if rank else None,
         state_bytes=_state_bytes(text, hidden, kinds or ()),
         experts=integer(text, *fields.EXPERTS),
+        experts_per_token=integer(text, *fields.EXPERTS_PER_TOKEN),
         max_model_len=_max_model_len(config, text),
         dtype=_dtype(config, text),
         quantization=quantization.read(config),

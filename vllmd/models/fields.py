@@ -18,8 +18,9 @@ KV_HEADS = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_gro
 HIDDEN = ("hidden_size", "n_embd", "d_model")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 INNER = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+EXPERT_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size")
 EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
-EXPERTS_PER_TOKEN = ("num_experts_per_tok", "moe_k", "moe_topk", "num_experts_per_token")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "moe_k", "moe_topk", "num_experts_per_token")
 SHARED_EXPERTS = ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts")
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 

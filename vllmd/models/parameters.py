@@ -153,7 +153,7 @@ def _mlp(text: Config, index: int, hidden: int) -> Parameters:
     size = integer(text, *fields.INNER) or 4 * hidden
     if experts is None or experts == 1 or not _is_sparse(text, index):
         return Parameters(linear=matrices * hidden * size)
-    each = integer(text, "moe_intermediate_size", "expert_ffn_hidden_size") or size
+    each = integer(text, *fields.EXPERT_INNER) or size
     shared = integer(text, "shared_expert_intermediate_size", "shared_intermediate_size") or 0
     shared = shared or (integer(text, *fields.SHARED_EXPERTS) or 0) * each
     return Parameters(

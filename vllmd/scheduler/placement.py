@@ -22,7 +22,8 @@ from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.models import files
-from vllmd.planner.plan import Infeasible, Plan, plan
+from vllmd.planner.choice import Infeasible
+from vllmd.planner.plan import Plan, plan
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.journal import EngineRecord, Journal
 from vllmd.scheduler.unproven import Unproven

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fakes.fake_gpus import GIB, gpu
+from vllmd.gpu.inventory import Gpu
+from vllmd.models.facts import ModelFacts, read
+from vllmd.planner.choice import Choice, Infeasible
+from vllmd.planner.context import longest
+
+CONFIG = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 128256, "tie_word_embeddings": False,
+    "max_position_embeddings": 131072, "torch_dtype": "bfloat16",
+}  # fmt: skip
+LLAMA_8B = read(CONFIG)
+
+
+def chosen(facts: ModelFacts | None, gpus: list[Gpu], size: int = 1, **arguments: Any) -> Any:
+    """The context's length."""
+    found = longest(arguments, facts, gpus, 0.9, size)
+    assert isinstance(found, Choice)
+    return found.value
+
+
+def test_the_models_own_where_it_fits() -> None:
+    """And no more."""
+    assert chosen(LLAMA_8B, [gpu()]) == 131072
+
+
+def test_what_fits_where_that_is_less() -> None:
+    """More tokens at once leave less for it, and a second GPU leaves more."""
+    small = [gpu(total=24 * GIB)]
+    usual = chosen(LLAMA_8B, small, max_num_batched_tokens=2048, max_num_seqs=256)
+    busy = chosen(LLAMA_8B, small, max_num_batched_tokens=16384, max_num_seqs=256)
+
+    assert 10_000 < busy < usual < 131072
+    assert chosen(LLAMA_8B, [*small, gpu(1, total=24 * GIB)], size=2) == 131072
+
+
+def test_layers_that_slide_leave_room() -> None:
+    """Of the same model, had it a window: only one of six layers would keep every token."""
+    window = read(CONFIG | {"sliding_window": 1024, "sliding_window_pattern": 6})
+
+    assert chosen(window, [gpu(total=24 * GIB)], max_num_batched_tokens=2048) > 2 * chosen(
+        LLAMA_8B, [gpu(total=24 * GIB)], max_num_batched_tokens=2048
+    )
+
+
+def test_the_client_decides_if_it_has() -> None:
+    """Whether that fits is vLLM's to say."""
+    assert longest({"max_model_len": 7}, LLAMA_8B, [gpu()], 0.9, 1) is None
+
+
+@pytest.mark.parametrize("facts", [None, ModelFacts(), ModelFacts(max_model_len=8192)])
+def test_what_is_not_known_is_left_to_vllm(facts: ModelFacts | None) -> None:
+    """It finds the length when the weights are there."""
+    assert chosen(facts, [gpu()]) == -1
+
+
+def test_no_room_at_all() -> None:
+    """The numbers are told, and whether it could ever be."""
+    found = longest({}, LLAMA_8B, [gpu(total=16 * GIB)], 0.9, 1)
+    never = longest({}, LLAMA_8B, [gpu(total=12 * GIB)], 0.9, 1)
+
+    assert isinstance(found, Infeasible)
+    assert isinstance(never, Infeasible)
+    assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
+    assert (never.reason, never.forever) == ("MODEL_TOO_LARGE", True)
+    assert found.numbers == {"weight_bytes": 2 * 8_030_261_248, "total_bytes": 16 * GIB}

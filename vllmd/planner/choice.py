@@ -1,0 +1,42 @@
+"""One engine argument of a plan, with why it has its value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Source = Literal["client", "host", "auto"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Choice:
+    """One engine argument and why it has its value."""
+
+    name: str
+    value: Any
+    source: Source
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Infeasible:
+    """Why there is no plan."""
+
+    reason: str
+    """For programs, such as `GPU_MEMORY_EXHAUSTED`."""
+    message: str
+    """For people: what is missing, and what would help."""
+    numbers: Mapping[str, int]
+    forever: bool
+    """True if it can't fit this host whatever leaves it."""
+
+
+def whole_number(value: Any) -> int | None:
+    """Read a positive whole number; `None` for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def gib(size: float) -> str:
+    """Write bytes for people."""
+    return f"{size / (1 << 30):.1f} GiB"
