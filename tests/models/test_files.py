@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.safetensors import write
 from vllmd.errors import InvalidRequest, NotFound
 from vllmd.models import files
 
@@ -128,8 +129,8 @@ def test_facts_come_from_the_config_and_the_weights(tmp_path: Path) -> None:
     nothing = files.read_facts(tmp_path)
     (tmp_path / "model.bin").write_bytes(bytes(100))
     binary = files.read_facts(tmp_path)
-    (tmp_path / "model-1-of-2.safetensors").write_bytes(bytes(30))
-    (tmp_path / "model-2-of-2.safetensors").write_bytes(bytes(20))
+    write(tmp_path / "model-1-of-2.safetensors", {"a": ("BF16", 30)})
+    write(tmp_path / "model-2-of-2.safetensors", {"b": ("BF16", 20)})
     both = files.read_facts(tmp_path)
 
     assert nothing.attention_heads == 32

@@ -5,6 +5,7 @@ Nothing is fetched here: vLLM fetches what is missing, in the engine's processes
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -13,7 +14,7 @@ import stat
 from collections.abc import Mapping
 
 from vllmd.errors import InvalidRequest, NotFound
-from vllmd.models import facts
+from vllmd.models import facts, safetensors
 from vllmd.tasks import in_thread
 
 _MAX_CONFIG_BYTES = 1 << 20
@@ -106,7 +107,8 @@ def read_facts(directory: pathlib.Path) -> facts.ModelFacts:
             raise ValueError("it is not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest("INVALID_MODEL", f"{path} can't be read: {error}.", model=directory) from error
-    return facts.read(config, _weight_bytes(directory))
+    found = facts.read(config)
+    return dataclasses.replace(found, weight_bytes=_weight_bytes(directory, found.layers))
 
 
 def _read_plain(path: pathlib.Path, limit_bytes: int) -> bytes:
@@ -128,13 +130,10 @@ def _read_plain(path: pathlib.Path, limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _weight_bytes(directory: pathlib.Path) -> int | None:
-    """Sum up the safetensors files, or the PyTorch ones where there are none of these."""
-    for pattern in ("*.safetensors", "*.bin"):
-        sizes = [path.stat().st_size for path in directory.glob(pattern)]
-        if sizes:
-            return sum(sizes)
-    return None
+def _weight_bytes(directory: pathlib.Path, layers: int | None) -> int | None:
+    """Sum up what the safetensors files hold, or the size of the PyTorch ones where there are none of these."""
+    found = safetensors.loaded_bytes(directory, layers)
+    return found or sum(path.stat().st_size for path in directory.glob("*.bin")) or None
 
 
 def _plain(part: str) -> bool:

@@ -1,0 +1,98 @@
+"""What tensors a model's files hold, from the headers of its safetensors files: no weight is read.
+
+A file begins with the length of its header in 8 bytes, little-endian, and the header, a JSON object of each tensor's
+dtype, shape and offsets (https://github.com/huggingface/safetensors, "Format").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_MAX_HEADER_BYTES = 100 << 20
+"""The format's own limit."""
+_MAX_INDEX_BYTES = 100 << 20
+_MAX_FILES = 2000
+
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_NOT_TEXT = ("vision", "visual", "audio", "encoder")
+_INDEX = "model.safetensors.index.json"
+_WHOLE = "consolidated"
+"""Mistral's own form of the same weights, which lies beside the usual one."""
+
+
+def loaded_bytes(directory: pathlib.Path, layers: int | None) -> int | None:
+    """Sum up what the weights in a directory take once they are loaded; `None` if it holds none that can be read.
+
+    32-bit floats count half, as vLLM loads them with 16 bits where it is to choose. Tensors of layers beyond the
+    model's are those of multi-token prediction, which vLLM leaves out.
+
+    Args:
+        directory: the model's.
+        layers: how many layers the model has; `None` if that is not known.
+    """
+    try:
+        sizes = [
+            (size // 2 if dtype == "F32" else size)
+            for path in _files(directory)
+            for name, dtype, size in _tensors(path)
+            if layers is None or _layer_of(name) < layers
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return sum(sizes) if sizes else None
+
+
+def _files(directory: pathlib.Path) -> list[pathlib.Path]:
+    """List the files that make up the model, each once."""
+    index = directory / _INDEX
+    if index.is_file():
+        names = set(json.loads(_read(index, _MAX_INDEX_BYTES))["weight_map"].values())
+        if any("/" in name for name in names):
+            raise ValueError("the index leads out of its directory")
+    else:
+        names = {path.name for path in directory.glob("*.safetensors")}
+        usual = {name for name in names if not name.startswith(_WHOLE)}
+        names = usual or names
+    return [directory / name for name in sorted(names)][:_MAX_FILES]
+
+
+def _tensors(path: pathlib.Path) -> Iterator[tuple[str, str, int]]:
+    """Read names, dtypes and sizes in bytes from a file's header."""
+    with _opened(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(file.read(length))
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            begin, end = tensor["data_offsets"]
+            yield name, str(tensor["dtype"]), max(0, int(end) - int(begin))
+
+
+def _layer_of(name: str) -> int:
+    """Tell which layer of the language model a tensor is of; -1 if it is of none."""
+    found = None if any(part in name for part in _NOT_TEXT) else _LAYER.search(name)
+    return int(found[1]) if found else -1
+
+
+def _read(path: pathlib.Path, limit_bytes: int) -> bytes:
+    with _opened(path) as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise ValueError(f"larger than {limit_bytes} bytes")
+    return content
+
+
+def _opened(path: pathlib.Path) -> BinaryIO:
+    """Open a file that a client named: only a plain one, as others may block for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError("it is no plain file")
+    return open(fd, "rb")
