@@ -53,3 +53,21 @@ def test_the_help_says_what_a_command_line_exposes(run: Run, command: str) -> No
 
     assert "command lines can be read by every user of this host" in text
     assert "VLLMD_LEASE" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lease", "source", "prompt"),
+    [
+        (["Once upon a time"], LEASE, LEASE, "Once upon a time"),
+        (["Once upon a time"], "", "engines/Once upon a time", ""),
+        (["qwen3-8b-3f2a"], LEASE, "engines/qwen3-8b-3f2a", ""),
+    ],
+)
+def test_what_can_be_no_name_is_the_prompt(
+    daemon: FakeDaemon, run: Run, arguments: list[str], lease: str, source: str, prompt: str
+) -> None:
+    """With a lease in the environment; without one, and for what may be a name, the prompt is on stdin."""
+    run("generate", *arguments, stdin="", VLLMD_LEASE=lease)
+    requests = [request for request in daemon.requests if hasattr(request, "sampling_params")]
+
+    assert [(request.lease or request.engine, request.text) for request in requests] == [(source, prompt)]

@@ -80,8 +80,10 @@ def generate(
       vllmd-cli generate qwen3-8b-3f2a "Once upon a time" --max-tokens 64
       vllmd-cli generate qwen3-8b-3f2a --system "Be brief." "Who are you?"
       git diff | vllmd-cli generate --chat --temperature 0   # with VLLMD_LEASE in the environment
+      vllmd-cli generate "Once upon a time"   # likewise; what can be no name is the prompt then
       vllmd-cli generate - "Once upon a time" < lease.txt
     """
+    source, prompt = secret.or_prompt(source, prompt)
     source = secret.or_from_stdin(source, "ENGINE_OR_LEASE")
     template_args = parse_settings(template_arg or [], "--template-arg")
     options = {
