@@ -50,8 +50,37 @@ def test_layers_that_slide_leave_room() -> None:
 
 
 def test_the_client_decides_if_it_has() -> None:
-    """Whether that fits is vLLM's to say."""
+    """Where it is about what fits, the last word is vLLM's."""
+    fits = chosen(LLAMA_8B, [gpu(total=24 * GIB)])
+
     assert longest({"max_model_len": 7}, LLAMA_8B, [gpu()], 0.9, 1) is None
+    assert longest({"max_model_len": int(fits * 1.09)}, LLAMA_8B, [gpu(total=24 * GIB)], 0.9, 1) is None
+    assert longest({"max_model_len": "nonsense"}, LLAMA_8B, [gpu()], 0.9, 1) is None
+
+
+def test_a_context_that_does_not_fit_is_refused_with_one_that_does() -> None:
+    """At once: vLLM would say so after a minute."""
+    found = longest({"max_model_len": 131072}, LLAMA_8B, [gpu(total=24 * GIB)], 0.9, 1)
+
+    assert isinstance(found, Infeasible)
+    assert (found.reason, found.invalid) == ("KV_CACHE_TOO_SMALL", True)
+    assert found.numbers["needed_bytes"] == 16 * GIB
+    assert found.numbers["longest_max_model_len"] == chosen(LLAMA_8B, [gpu(total=24 * GIB)])
+    assert f"max_model_len={found.numbers['longest_max_model_len']} would fit" in found.message
+
+
+def test_a_context_for_which_others_are_in_the_way_may_fit_later() -> None:
+    """Then the client is told to try again."""
+    found = longest({"max_model_len": 131072}, LLAMA_8B, [gpu()], 0.3, 1)
+
+    assert isinstance(found, Infeasible)
+    assert (found.reason, found.forever, found.invalid) == ("GPU_MEMORY_EXHAUSTED", False, False)
+
+
+@pytest.mark.parametrize("other", [{"kv_cache_dtype": "fp8"}, {"quantization": "fp8"}, {"cpu_offload_gb": 8}])
+def test_what_is_not_reckoned_with_is_left_to_vllm(other: dict[str, Any]) -> None:
+    """It would have more room than is thought here."""
+    assert longest({"max_model_len": 131072, **other}, LLAMA_8B, [gpu(total=24 * GIB)], 0.9, 1) is None
 
 
 @pytest.mark.parametrize("facts", [None, ModelFacts(), ModelFacts(max_model_len=8192)])

@@ -30,6 +30,8 @@ class Infeasible:
     numbers: Mapping[str, int]
     forever: bool
     """True if it can't fit this host whatever leaves it."""
+    invalid: bool = False
+    """True if what the client set is the cause, and the same can never work."""
 
 
 def whole_number(value: Any) -> int | None:

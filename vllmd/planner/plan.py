@@ -12,7 +12,7 @@ from typing import Any
 
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
-from vllmd.planner import batch, context
+from vllmd.planner import batch, context, parallel
 from vllmd.planner.choice import Choice, Infeasible, gib
 
 DEFAULT_UTILIZATION = 0.9
@@ -56,6 +56,9 @@ def plan(
     if not gpus:
         return Plan((*choices, *_on_cpu(client)) if auto else tuple(choices), ())
     wanted = client.get("tensor_parallel_size")
+    refused = parallel.refusal(int(wanted), facts) if auto and wanted is not None else None
+    if refused is not None:
+        return refused
     others = int(client.get("pipeline_parallel_size") or 1) * int(client.get("data_parallel_size") or 1)
     most = max(1, len(gpus) // others)
     size, reason = (wanted, "") if wanted is not None else _tensor_parallel(facts, most) if auto else (1, "")
@@ -93,12 +96,11 @@ def _on_cpu(client: Mapping[str, Any]) -> list[Choice]:
 
 
 def _tensor_parallel(facts: ModelFacts | None, most: int) -> tuple[int, str]:
-    """Take as many GPUs as the heads can be divided among, those of keys and values too or each copied to as many."""
+    """Take as many GPUs as the heads can be divided among."""
     if facts is None or facts.attention_heads is None:
         return 1, "the model's heads are not known yet, so one GPU"
-    heads, kv = facts.attention_heads, facts.kv_heads or facts.attention_heads
-    size = max(n for n in range(1, most + 1) if heads % n == 0 and (kv % n == 0 or n % kv == 0))
-    return size, f"the most of {most} GPUs that {heads} attention heads ({kv} of keys and values) can be divided among"
+    heads = f"{facts.attention_heads} attention heads ({facts.kv_heads} of keys and values)"
+    return max(parallel.sizes(facts, most)), f"the most of {most} GPUs that {heads} can be divided among"
 
 
 def _utilization(client: Mapping[str, Any], gpus: Sequence[Gpu]) -> Choice | Infeasible:

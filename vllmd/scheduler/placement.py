@@ -255,7 +255,7 @@ class Placement:
         result = plan(wish.wanted_args, facts, free, wish.auto_config)
         if isinstance(result, Infeasible):
             numbers = tuple((name, str(number)) for name, number in result.numbers.items())
-            return Failure(result.reason, result.message, (), numbers)
+            return Failure(result.reason, result.message, (), numbers, result.invalid)
         return result
 
 
