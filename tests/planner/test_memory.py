@@ -27,7 +27,7 @@ def facts_of(name: str) -> ModelFacts:
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load['model']}{load['args'] or ''}")
 def test_plans_hold_where_they_were_measured(load: dict[str, Any]) -> None:
-    """Weights to 2 %, tokens of KV cache to 5 %, without having seen that model before."""
+    """Weights to 2 %, tokens of KV cache to 5 %; what is beside them is fitted to these very loads."""
     facts = facts_of(load["model"])
     tokens = load["max_num_batched_tokens"]
     weights = bytes_on_each(facts)
