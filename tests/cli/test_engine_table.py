@@ -80,3 +80,13 @@ def test_overview_without_failures_is_the_table() -> None:
 def test_state_of_a_newer_daemon() -> None:
     """A state without a name here is its number."""
     assert state_text(Engine(state=77)).plain == "77"  # type: ignore[arg-type]
+
+
+def test_an_engine_that_serves_again_has_its_numbers() -> None:
+    """The report of its last end stays with it."""
+    again = ready()
+    again.reclaim.verified = True
+    _, before = printed(120, ready())
+    _, after = printed(120, again)
+
+    assert before == after

@@ -118,3 +118,15 @@ def test_json(daemon: FakeDaemon, run: Run) -> None:
     assert (answer["clean"], answer["reclaimable_bytes"]) == (False, 40 * GIB)
     assert answer["gpus"][0]["product"] == "NVIDIA H200"
     assert answer["processes"][0]["pid"] == 3412991
+
+
+def test_memory_that_is_not_back_yet_is_not_clean(daemon: FakeDaemon, run: Run) -> None:
+    """Nobody holds it, and it is only known that it should go."""
+    daemon.status = status()
+    daemon.status.engines[0].state = daemon.status.engines[0].STATE_RECLAIMING
+    daemon.gpu_processes = gpu_processes(owned())
+
+    result = run("verify")
+
+    assert result.exit_code == 1
+    assert "Not clean: 1 engine on the way out" in result.stdout

@@ -140,3 +140,31 @@ def test_what_a_model_is_for(architecture: str, runner: str) -> None:
 def test_what_a_weight_takes_in_memory(dtype: str | None, size: int) -> None:
     """VLLM loads 32 bits as 16 where it is to choose."""
     assert dtype_bytes(dtype) == size
+
+
+ENORMOUS = 10**400
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"hidden_size": ENORMOUS},
+        {"vocab_size": ENORMOUS},
+        {"num_attention_heads": 10**13},
+        {"num_experts": ENORMOUS},
+        {"rope_scaling": {"type": "linear", "factor": float("inf")}},
+        {"rope_scaling": {"type": "linear", "factor": float("nan")}},
+        {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": ENORMOUS}},
+        {"quantization_config": {"quant_method": "gptq", "bits": ENORMOUS}},
+        {"num_hidden_layers": 10_000, "num_experts": 8, "mlp_only_layers": [0] * 200_000},
+        {"num_hidden_layers": 10_000, "attn_layer_indices": [0] * 200_000},
+        {"thinker_config": {"thinker_config": {"thinker_config": {}}}},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+def test_numbers_out_of_all_proportion_are_unknown(config: dict[str, Any]) -> None:
+    """A configuration comes from anywhere, and nobody may be held up by one."""
+    facts = read(LLAMA_8B | {"vocab_size": 32000, "intermediate_size": 14336} | config)
+
+    assert (facts.max_model_len or 0) < 1 << 40
+    assert facts.parameters is None or facts.parameters.total < 1 << 80

@@ -137,6 +137,14 @@ def test_facts_come_from_the_config_and_the_weights(tmp_path: Path) -> None:
     assert [facts.weight_bytes for facts in (nothing, binary, both)] == [None, 100, 50]
 
 
+def test_a_link_to_nowhere_is_of_unknown_size(tmp_path: Path) -> None:
+    """As a snapshot of the hub's has where a file was not fetched."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").symlink_to(tmp_path / "missing")
+
+    assert files.read_facts(tmp_path).weight_bytes is None
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 200_000, b"7"])
 def test_a_config_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     """Whatever is in the file, the client is told that it is no configuration."""

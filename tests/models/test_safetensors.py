@@ -10,6 +10,12 @@ from tests.fakes.safetensors import write
 from vllmd.models.safetensors import loaded_bytes
 
 
+def header(offsets: bytes) -> bytes:
+    """A file of one tensor without weights."""
+    content = b'{"a": {"dtype": "BF16", "shape": [1], "data_offsets": ' + offsets + b"}}"
+    return len(content).to_bytes(8, "little") + content
+
+
 def test_headers_say_what_there_is(tmp_path: Path) -> None:
     """Over all files; scales that go with packed weights count as well."""
     write(tmp_path / "model-1-of-2.safetensors", {"a.weight": ("F8_E4M3", 1000), "a.weight_scale": ("BF16", 20)})
@@ -68,6 +74,10 @@ def test_layers_for_predicting_more_tokens_are_not_loaded(tmp_path: Path) -> Non
         (2).to_bytes(8, "little") + b"[]",
         (5).to_bytes(8, "little") + b'{"a"}',
         (8).to_bytes(8, "little") + b'{"a": 1}',
+        pytest.param(header(b"[0, 1e400]"), id="a size without end"),
+        pytest.param(header(b"[0, 1000]"), id="more than the file"),
+        pytest.param(header(b"[9, 1]"), id="less than nothing"),
+        pytest.param(header(b"[0, " + b"9" * 4200 + b"]"), id="a number of many digits"),
     ],
 )
 def test_files_that_are_none_are_of_unknown_size(tmp_path: Path, content: bytes) -> None:

@@ -77,10 +77,13 @@ def test_a_context_for_which_others_are_in_the_way_may_fit_later() -> None:
     assert (found.reason, found.forever, found.invalid) == ("GPU_MEMORY_EXHAUSTED", False, False)
 
 
-@pytest.mark.parametrize("other", [{"kv_cache_dtype": "fp8"}, {"quantization": "fp8"}, {"cpu_offload_gb": 8}])
+@pytest.mark.parametrize(
+    "other", [{"kv_cache_dtype": "fp8"}, {"quantization": "fp8"}, {"cpu_offload_gb": 8}, {"dtype": "float32"}]
+)
 def test_what_is_not_reckoned_with_is_left_to_vllm(other: dict[str, Any]) -> None:
-    """It would have more room than is thought here."""
+    """It has more room, or less, than is thought here."""
     assert longest({"max_model_len": 131072, **other}, LLAMA_8B, [gpu(total=24 * GIB)], 0.9, 1) is None
+    assert chosen(LLAMA_8B, [gpu(total=12 * GIB)], **other) == -1
 
 
 @pytest.mark.parametrize("facts", [None, ModelFacts(), ModelFacts(max_model_len=8192)])
@@ -91,11 +94,11 @@ def test_what_is_not_known_is_left_to_vllm(facts: ModelFacts | None) -> None:
 
 def test_no_room_at_all() -> None:
     """The numbers are told, and whether it could ever be."""
-    found = longest({}, LLAMA_8B, [gpu(total=16 * GIB)], 0.9, 1)
-    never = longest({}, LLAMA_8B, [gpu(total=12 * GIB)], 0.9, 1)
+    found = longest({}, LLAMA_8B, [gpu(total=24 * GIB)], 0.6, 1)
+    never = longest({}, LLAMA_8B, [gpu(total=16 * GIB)], 0.9, 1)
 
     assert isinstance(found, Infeasible)
     assert isinstance(never, Infeasible)
     assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
     assert (never.reason, never.forever) == ("MODEL_TOO_LARGE", True)
-    assert found.numbers == {"weight_bytes": 2 * 8_030_261_248, "total_bytes": 16 * GIB}
+    assert found.numbers == {"weight_bytes": 2 * 8_030_261_248, "total_bytes": 24 * GIB}

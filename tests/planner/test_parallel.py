@@ -32,3 +32,11 @@ def test_a_size_that_divides_nothing_is_refused_with_those_that_do() -> None:
     assert found.message.endswith("28 attention heads: it can be 1, 2, 4, 7, 14, 28.")
     assert refusal(7, ModelFacts(attention_heads=28, kv_heads=4)) is None
     assert refusal(3, None) is None
+
+
+def test_heads_out_of_all_proportion_hold_nobody_up() -> None:
+    """They come from a file of the model's."""
+    found = refusal(7, ModelFacts(attention_heads=1 << 32, kv_heads=1))
+
+    assert found is not None
+    assert found.message.endswith("it can be 1, 2, 4, 8, 16, 32, 64.")

@@ -129,3 +129,14 @@ async def test_a_lost_gpu_is_used_again_once_it_is_known_to_be_back() -> None:
         entry, _ = await host.load(wish())
 
         assert gpus(entry) == ["GPU-0"]
+
+
+async def test_too_few_gpus_are_told_from_gpus_that_are_away() -> None:
+    """Lowering the parallel sizes is one way, and waiting another."""
+    async with Host(gpu(0), gpu(1), **QUICK) as host:
+        await lose(host, "GPU-0")
+        with pytest.raises(Unavailable) as gone:
+            await host.load(wish("fake/a", tensor_parallel_size=2))
+
+        assert gone.value.reason == "GPU_LOST"
+        assert "1 more are lost or in quarantine" in gone.value.message

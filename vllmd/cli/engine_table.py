@@ -131,7 +131,7 @@ def _print_narrow(console: Console, engines: Sequence[Engine]) -> None:
 
 
 def _numbers(engine: Engine) -> tuple[str, str, str, str]:
-    running = engine.HasField("ready_time") and not engine.HasField("reclaim")
+    running = engine.state == engine.STATE_READY
     return (
         _uptime(engine),
         str(engine.lease_count),
@@ -142,8 +142,8 @@ def _numbers(engine: Engine) -> tuple[str, str, str, str]:
 
 def _uptime(engine: Engine) -> str:
     """How long it has been ready; of a start, how long it has taken so far."""
-    if engine.HasField("reclaim"):
+    if engine.state in (engine.STATE_RECLAIMING, engine.STATE_STOPPED, engine.STATE_FAILED):
         return "-"
-    if engine.HasField("ready_time"):
+    if engine.state in (engine.STATE_READY, engine.STATE_STOPPING) and engine.HasField("ready_time"):
         return human.duration(max(0, int(time.time() - engine.ready_time.seconds)))
     return human.duration(int(engine.progress.elapsed.ToTimedelta().total_seconds()))

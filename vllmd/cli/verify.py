@@ -29,6 +29,8 @@ class Check:
     gpus_unreadable: bool
     processes: Sequence[ProcessVerdict]
     lost: Sequence[LostGpu]
+    reclaiming: int
+    """Engines of which the memory is not back yet."""
 
     @property
     def left(self) -> list[ProcessVerdict]:
@@ -48,7 +50,7 @@ class Check:
     @property
     def clean(self) -> bool:
         """True if nothing is left that anybody should look at; what can't be looked at is not clean."""
-        return not self.left and not self.quarantined and not self.gpus_unreadable and not self.lost
+        return not (self.left or self.quarantined or self.gpus_unreadable or self.lost or self.reclaiming)
 
 
 def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
@@ -67,7 +69,9 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
     with connect(context) as client:
         status = client.status(timeout=QUICK_SECONDS)
         processes = client.gpu_processes(timeout=QUICK_SECONDS).processes
-    check = Check(status.gpus, status.host.gpu_error, status.host.gpus_unreadable, processes, status.lost_gpus)
+    reclaiming = sum(engine.state == engine.STATE_RECLAIMING for engine in status.engines)
+    host = status.host
+    check = Check(status.gpus, host.gpu_error, host.gpus_unreadable, processes, status.lost_gpus, reclaiming)
     if output is Format.JSON:
         values = {
             "clean": check.clean,
@@ -75,6 +79,7 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
             "gpus_unreadable": check.gpus_unreadable,
             "reclaimable_bytes": held_bytes(check.doomed),
             "gpus": [terminal.fields(gpu) for gpu in check.gpus],
+            "reclaiming_engines": check.reclaiming,
             "lost_gpus": [terminal.fields(gpu) for gpu in check.lost],
             "processes": [terminal.fields(process) for process in check.processes],
         }
@@ -129,6 +134,8 @@ def _what_is_left(check: Check) -> str:
         parts.append(human.count(len(check.quarantined), "GPU") + " in quarantine")
     if check.lost:
         parts.append(human.count(len(check.lost), "GPU") + " lost")
+    if check.reclaiming:
+        parts.append(human.count(check.reclaiming, "engine") + " on the way out, of which the memory is not back yet")
     if check.gpus_unreadable:
         parts.append("the GPUs can't be read")
     return ", ".join(parts)

@@ -24,32 +24,45 @@ EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "moe_k", "moe_t
 SHARED_EXPERTS = ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts")
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 
+_LARGEST = 1 << 32
+"""More parameters, tokens or heads of one kind has no model; larger numbers would make others out of all proportion."""
+_LONGEST_LIST = 10_000
+
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 
 
 def text(config: Config) -> Config:
     """Find the language model's own configuration in that of a model that also sees or hears, defaults filled in."""
     thinker = config.get("thinker_config")
-    if isinstance(thinker, Mapping):
-        return text(thinker)
+    config = thinker if isinstance(thinker, Mapping) else config
     found = next((config[name] for name in _TEXT_CONFIGS if isinstance(config.get(name), Mapping)), config)
     defaults = BY_MODEL_TYPE.get(word(found, "model_type") or "")
     return found if defaults is None else {**defaults, **found}
 
 
 def integer(config: Config, *names: str, least: int = 1) -> int | None:
-    """Read the first of *names* that is a whole number of at least *least*."""
+    """Read the first of *names* that is a whole number of at least *least*, and no larger than any size there is."""
     for name in names:
         value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST:
             return value
     return None
+
+
+def integers(config: Config, name: str) -> frozenset[int]:
+    """Read a list of whole numbers, such as layers; empty if it is none, or longer than any model is deep."""
+    value = config.get(name)
+    if not isinstance(value, list) or len(value) > _LONGEST_LIST:
+        return frozenset()
+    return frozenset(item for item in value if isinstance(item, int))
 
 
 def number(config: Config, name: str) -> float | None:
     """Read a positive number."""
     value = config.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST:
+        return float(value)
+    return None
 
 
 def boolean(config: Config, name: str, otherwise: bool = False) -> bool:

@@ -133,7 +133,10 @@ def _read_plain(path: pathlib.Path, limit_bytes: int) -> bytes:
 def _weight_bytes(directory: pathlib.Path, layers: int | None) -> int | None:
     """Sum up what the safetensors files hold, or the size of the PyTorch ones where there are none of these."""
     found = safetensors.loaded_bytes(directory, layers)
-    return found or sum(path.stat().st_size for path in directory.glob("*.bin")) or None
+    try:
+        return found or sum(path.stat().st_size for path in directory.glob("*.bin")) or None
+    except OSError:
+        return None  # a link to a file that was not fetched
 
 
 def _plain(part: str) -> bool:

@@ -9,7 +9,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from vllmd.models.fields import Config, boolean, integer, word, words
+from vllmd.models.fields import Config, boolean, integer, integers, word, words
 
 MOST_LAYERS = 10_000
 """More is nonsense, and not worth a list of so many."""
@@ -108,8 +108,8 @@ def _without_window(config: Config, layers: tuple[Kind, ...]) -> tuple[Kind, ...
 
 def _hybrid(config: Config) -> Callable[[int], Kind] | None:
     """Find the rule of a model in which only some layers attend."""
-    indices = config.get("attn_layer_indices")
-    if isinstance(indices, list) and indices:
+    indices = integers(config, "attn_layer_indices")
+    if indices:
         return lambda layer: Kind.FULL if layer in indices else Kind.STATE
     if period := integer(config, "attn_layer_period"):
         offset = integer(config, "attn_layer_offset", least=0) or 0

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vllmd.models import fields
-from vllmd.models.fields import Config, boolean, inner, integer, word
+from vllmd.models.fields import Config, boolean, inner, integer, integers, word
 from vllmd.models.layers import Kind
 
 _UNGATED = frozenset(
@@ -102,8 +102,9 @@ def count(config: Config, layers: Sequence[Kind], head_dim: int | None) -> Param
         replicated=hidden + (_positions(text) * hidden) + (2 * width * hidden if width != hidden else 0),
         vision=_vision(config),
     )
+    dense = integers(text, "mlp_only_layers")
     for index, kind in enumerate(layers):
-        whole += _layer(text, index, kind, hidden, head_dim or 0)
+        whole += _layer(text, index, kind, hidden, head_dim or 0, dense)
     return whole
 
 
@@ -112,14 +113,14 @@ def _positions(text: Config) -> int:
     return integer(text, *fields.LENGTHS) or 0 if learned else 0
 
 
-def _layer(text: Config, index: int, kind: Kind, hidden: int, head_dim: int) -> Parameters:
+def _layer(text: Config, index: int, kind: Kind, hidden: int, head_dim: int, dense: frozenset[int]) -> Parameters:
     layer = Parameters(replicated=2 * hidden)
     if kind in (Kind.STATE, Kind.BOTH):
         layer += Parameters(linear=_mixer(text, hidden))
     if kind not in (Kind.STATE, Kind.NONE):
         layer += _attention(text, hidden, head_dim)
     if kind is Kind.NONE or word(text, "model_type") not in _ONE_MIXER_A_LAYER:
-        layer += _mlp(text, index, hidden)
+        layer += _mlp(text, index, hidden, dense)
     return layer
 
 
@@ -147,11 +148,11 @@ def _latent_attention(text: Config, hidden: int, heads: int, rank: int) -> Param
     return Parameters(linear=query + up + heads * value * hidden, replicated=down, derived=up)
 
 
-def _mlp(text: Config, index: int, hidden: int) -> Parameters:
+def _mlp(text: Config, index: int, hidden: int, dense: frozenset[int]) -> Parameters:
     matrices = 2 if word(text, "model_type") in _UNGATED else 3
     experts = integer(text, *fields.EXPERTS)
     size = integer(text, *fields.INNER) or 4 * hidden
-    if experts is None or experts == 1 or not _is_sparse(text, index):
+    if experts is None or experts == 1 or not _is_sparse(text, index, dense):
         return Parameters(linear=matrices * hidden * size)
     each = integer(text, *fields.EXPERT_INNER) or size
     shared = integer(text, "shared_expert_intermediate_size", "shared_intermediate_size") or 0
@@ -163,12 +164,11 @@ def _mlp(text: Config, index: int, hidden: int) -> Parameters:
     )
 
 
-def _is_sparse(text: Config, index: int) -> bool:
+def _is_sparse(text: Config, index: int, dense: frozenset[int]) -> bool:
     """Tell whether a layer's MLP is one of experts."""
     if index < (integer(text, "first_k_dense_replace", "num_dense_layers") or 0):
         return False
-    dense = text.get("mlp_only_layers")
-    if isinstance(dense, list) and index in dense:
+    if index in dense:
         return False
     if period := integer(text, "expert_layer_period"):  # Jamba
         return index % period == (integer(text, "expert_layer_offset", least=0) or 0)

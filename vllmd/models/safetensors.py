@@ -43,7 +43,7 @@ def loaded_bytes(directory: pathlib.Path, layers: int | None) -> int | None:
             for name, dtype, size in _tensors(path)
             if layers is None or _layer_of(name) < layers
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return sum(sizes) if sizes else None
 
@@ -69,10 +69,13 @@ def _tensors(path: pathlib.Path) -> Iterator[tuple[str, str, int]]:
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes")
         header = json.loads(file.read(length))
+        size = os.fstat(file.fileno()).st_size
     for name, tensor in header.items():
         if name != "__metadata__":
-            begin, end = tensor["data_offsets"]
-            yield name, str(tensor["dtype"]), max(0, int(end) - int(begin))
+            begin, end = map(int, tensor["data_offsets"])
+            if not 0 <= begin <= end <= size:
+                raise ValueError(f"tensor {name} is not within the file")
+            yield name, str(tensor["dtype"]), end - begin
 
 
 def _layer_of(name: str) -> int:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+_LARGEST = 1 << 40
+
 Source = Literal["client", "host", "auto"]
 
 
@@ -35,8 +37,8 @@ class Infeasible:
 
 
 def whole_number(value: Any) -> int | None:
-    """Read a positive whole number; `None` for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    """Read a positive whole number of a sensible size; `None` for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST else None
 
 
 def gib(size: float) -> str:

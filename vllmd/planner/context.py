@@ -36,12 +36,13 @@ def longest(
         share: `gpu_memory_utilization`.
         tensor_parallel: among how many GPUs matrices and heads are divided.
     """
-    room = None if facts is None else _room(arguments, facts, tensor_parallel)
+    other = next((name for name in arguments if _changes_sizes(name, arguments[name])), None)
+    room = None if facts is None or other is not None else _room(arguments, facts, tensor_parallel)
     if "max_model_len" in arguments:
         wanted = whole_number(arguments["max_model_len"])
-        if room is None or wanted is None or not _NOT_RECKONED_WITH.isdisjoint(arguments):
-            return None
-        return _refusal(wanted, room, gpus, share)
+        return None if room is None or wanted is None else _refusal(wanted, room, gpus, share)
+    if other is not None:
+        return Choice("max_model_len", -1, "auto", f"{other} changes what fits: vLLM fits it")
     if facts is None or facts.max_model_len is None or room is None:
         return Choice("max_model_len", -1, "auto", "not known before the weights are read: vLLM fits it")
     pool = room.pool(gpus, share)
@@ -49,7 +50,7 @@ def longest(
     if fits == facts.max_model_len:
         return Choice("max_model_len", fits, "auto", "the model's own maximum, and it fits")
     if fits < SMALLEST:
-        return _too_large(room.weights, gpus)
+        return _too_large(room, gpus, facts.max_model_len)
     reason = f"what the KV cache holds in {gib(pool)} beside {gib(room.weights)} of weights on each GPU"
     return Choice("max_model_len", fits, "auto", f"{reason}; the model's is {facts.max_model_len}")
 
@@ -82,7 +83,12 @@ def _room(arguments: Mapping[str, Any], facts: ModelFacts, tensor_parallel: int)
 _SURE = 1.1
 """A context so many times as long as what fits is refused at once; on one that is closer vLLM has the last word."""
 _NOT_RECKONED_WITH = frozenset({"kv_cache_dtype", "quantization", "kv_cache_memory_bytes", "cpu_offload_gb"})
-"""What changes how much weights and cache take: the context that is chosen may be shorter than what fits then."""
+_OF_16_BITS = ("auto", "half", "float16", "bfloat16", None)
+
+
+def _changes_sizes(name: str, value: Any) -> bool:
+    """Tell whether an argument changes what weights or cache take in a way that is not reckoned with here."""
+    return name in _NOT_RECKONED_WITH or (name == "dtype" and value not in _OF_16_BITS)
 
 
 def _refusal(wanted: int, room: _Room, gpus: Sequence[Gpu], share: float) -> Infeasible | None:
@@ -104,12 +110,15 @@ def _refusal(wanted: int, room: _Room, gpus: Sequence[Gpu], share: float) -> Inf
     )
 
 
-def _too_large(weights: int, gpus: Sequence[Gpu]) -> Infeasible:
+def _too_large(room: _Room, gpus: Sequence[Gpu], at_most: int) -> Infeasible:
+    """Say that nothing of use is left for the KV cache, and whether it ever could be."""
     smallest = min(gpus, key=lambda gpu: gpu.total_bytes)
+    never = room.layout.longest(room.pool(gpus, _WHOLE), at_most) < min(SMALLEST, at_most)
     return Infeasible(
-        "MODEL_TOO_LARGE" if weights > smallest.total_bytes else "GPU_MEMORY_EXHAUSTED",
-        f"The weights take {gib(weights)} on each of {len(gpus)} GPU(s), and {gib(smallest.free_bytes)} of "
-        f"{gib(smallest.total_bytes)} is free on GPU {smallest.index}: no room for a KV cache.",
-        {"weight_bytes": weights, "total_bytes": smallest.total_bytes},
-        forever=weights > smallest.total_bytes,
+        "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
+        f"The weights take {gib(room.weights)} on each of {len(gpus)} GPU(s), and all else but the KV cache "
+        f"{gib(room.taken - room.weights)}. {gib(smallest.free_bytes)} of {gib(smallest.total_bytes)} is free on GPU "
+        f"{smallest.index}: no room for a KV cache.",
+        {"weight_bytes": room.weights, "total_bytes": smallest.total_bytes},
+        forever=never,
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Infeasible
 
+_MOST_GPUS = 64
+"""Sizes beyond are not worth naming."""
+
 
 def sizes(facts: ModelFacts, most: int) -> list[int]:
     """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's attention heads.
@@ -24,7 +27,7 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
     if facts is None or facts.attention_heads is None or facts.attention_heads % wanted == 0:
         return None
     heads = facts.attention_heads
-    possible = ", ".join(map(str, (n for n in range(1, heads + 1) if heads % n == 0)))
+    possible = ", ".join(map(str, (n for n in range(1, min(heads, _MOST_GPUS) + 1) if heads % n == 0)))
     return Infeasible(
         "INVALID_ENGINE_ARG",
         f"tensor_parallel_size={wanted} does not divide the model's {heads} attention heads: it can be {possible}.",

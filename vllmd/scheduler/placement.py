@@ -253,6 +253,10 @@ class Placement:
         if inventory.gpus and not free:
             return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
         result = plan(wish.wanted_args, facts, free, wish.auto_config)
+        away = len(inventory.gpus) - len(free) + len(lost - {gpu.uuid for gpu in inventory.gpus})
+        if isinstance(result, Infeasible) and result.reason == "NOT_ENOUGH_GPUS" and away:
+            reason = "GPU_LOST" if lost else "GPU_QUARANTINED"
+            return Failure(reason, f"{result.message} {away} more are lost or in quarantine: see vllmd-cli status.")
         if isinstance(result, Infeasible):
             numbers = tuple((name, str(number)) for name, number in result.numbers.items())
             return Failure(result.reason, result.message, (), numbers, result.invalid)
