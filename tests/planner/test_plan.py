@@ -12,9 +12,9 @@ from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
 from vllmd.planner.choice import Choice, Infeasible
-from vllmd.planner.context import SMALLEST
+from vllmd.planner.context import DEFAULT_UTILIZATION, SMALLEST
 from vllmd.planner.memory import GUESS_BYTES
-from vllmd.planner.plan import CPU_KV_BYTES, DEFAULT_UTILIZATION, MARGIN_BYTES, Plan, plan
+from vllmd.planner.plan import CPU_KV_BYTES, MARGIN_BYTES, Plan, plan
 
 LLAMA_8B = ModelFacts(
     attention_heads=32, kv_heads=8, head_dim=128, kinds=(Kind.FULL,) * 32, max_model_len=131072, weight_bytes=16 * GIB

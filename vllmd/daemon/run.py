@@ -26,9 +26,9 @@ from vllmd.tasks import spawn
 from vllmd.watchdog import halted
 from vllmd.worker.processes import boot_id
 
-_LINK_SECONDS = 2.0
 _SETTLE_SECONDS = 5.0
 """What the end of an orphan gets that has begun: its kill takes no longer, and the proof can be made anew."""
+_LINK_SECONDS = 2.0
 """What engines that are taken over get to serve again before this daemon does; later they are STARTING meanwhile."""
 _RECLAIM_SECONDS = 5.0
 """What the memory of engines that are ended at the start gets to be back before this daemon serves; after that their

@@ -73,7 +73,7 @@ def survivor(directory: pathlib.Path, *, left_well: bool = False) -> Survivor | 
         directory: the engine's.
         left_well: whether its daemon left it on purpose: then whoever is stopped was stopped by somebody else.
     """
-    owned = _own(directory) if _is_an_engines(directory) else None
+    owned = _own(directory)
     if owned is None:
         return None
     spec = _spec(directory)
@@ -86,7 +86,7 @@ def survivor(directory: pathlib.Path, *, left_well: bool = False) -> Survivor | 
 
 def remnant(directory: pathlib.Path, containment: Containment) -> Remnant | None:
     """Take over what may be left of an engine whose worker does not run; `None` if somebody else's is in its place."""
-    owned = _own(directory) if _is_an_engines(directory) else None
+    owned = _own(directory)
     if owned is not None:
         return Remnant(owned, _remains(directory, containment))
     return None if os.path.lexists(directory) else Remnant(None, _without_directory(directory, containment))
@@ -121,7 +121,7 @@ async def reclaim_all(
     Those *adopted*, by their ids, are left alone, as is any that belongs to another daemon, and what holds anything
     that no engine's directory does. A cgroup without a directory is one that a daemon had just made when it died.
     """
-    left = sorted(path for path in root.iterdir() if path.name not in adopted and _is_an_engines(path))
+    left = sorted(path for path in root.iterdir() if path.name not in adopted)
     owned = {path: mine for path in left if (mine := _own(path)) is not None}
     remains = [_remains(path, containment) for path in owned]
     for engine_id in containment.engine_ids():
@@ -163,6 +163,8 @@ def _runs(leader: Identity | None) -> bool:
 
 
 def _own(directory: pathlib.Path) -> Owned | None:
+    if not _is_an_engines(directory):
+        return None
     try:
         return own(directory)
     except BlockingIOError:

@@ -19,7 +19,6 @@ _SSM_DTYPES = ("mamba_ssm_cache_dtype", "mamba_ssm_dtype")
 _MM = ("vision_config", "audio_config", "thinker_config", "vision_tower_config", "speech_config")
 _NOT_SCALED = frozenset({"su", "longrope", "llama3", "default", "mrope"})
 _POOLING = ("ForSequenceClassification", "ForMaskedLM", "ForTokenClassification", "RewardModel", "EmbeddingModel")
-_POOLING_TYPES = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ def dtype_bytes(dtype: str | None) -> int:
 
 def _runner(config: Config, text: Config) -> Runner:
     names = words(config, "architectures")
-    pools = any(name.endswith(_POOLING) for name in names) or word(text, "model_type") in _POOLING_TYPES
+    pools = any(name.endswith(_POOLING) for name in names) or word(text, "model_type") in parameters.WITHOUT_HEAD
     # A decoder without an output layer, such as `Qwen2Model`.
     bare = bool(names) and all(name.endswith("Model") for name in names)
     return "pooling" if pools or bare else "generate"

@@ -10,11 +10,10 @@ import functools
 import json
 import os
 import pathlib
-import stat
 from collections.abc import Mapping
 
 from vllmd.errors import InvalidRequest, NotFound
-from vllmd.models import facts, safetensors
+from vllmd.models import facts, plain, safetensors
 from vllmd.tasks import in_thread
 
 _MAX_CONFIG_BYTES = 1 << 20
@@ -102,32 +101,13 @@ def read_facts(directory: pathlib.Path) -> facts.ModelFacts:
     """
     path = directory / "config.json"
     try:
-        config = json.loads(_read_plain(path, _MAX_CONFIG_BYTES))
+        config = json.loads(plain.read(path, _MAX_CONFIG_BYTES))
         if not isinstance(config, dict):
             raise ValueError("it is not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest("INVALID_MODEL", f"{path} can't be read: {error}.", model=directory) from error
     found = facts.read(config)
     return dataclasses.replace(found, weight_bytes=_weight_bytes(directory, found.layers))
-
-
-def _read_plain(path: pathlib.Path, limit_bytes: int) -> bytes:
-    """Read a file that a client named: nothing that blocks, and no more than *limit_bytes*, whatever size it says.
-
-    Raises:
-        OSError: it can't be read.
-        ValueError: it is too large, or no plain file.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is no plain file")
-        parts: list[bytes] = []
-        while part := file.read(limit_bytes + 1 - sum(map(len, parts))):
-            parts.append(part)
-    if sum(map(len, parts)) > limit_bytes:
-        raise ValueError(f"it is larger than {limit_bytes} bytes")
-    return b"".join(parts)
 
 
 def _weight_bytes(directory: pathlib.Path, layers: int | None) -> int | None:

@@ -32,7 +32,8 @@ _TIED = frozenset(
 _ONE_MIXER_A_LAYER = frozenset({"nemotron_h", "mamba", "mamba2", "falcon_mamba"})
 """Whose layers are either mixer or MLP; those of all others are a mixer and an MLP."""
 
-_WITHOUT_HEAD = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
+WITHOUT_HEAD = frozenset({"bert", "roberta", "xlm-roberta", "modernbert"})
+"""Encoders, which have no output layer: they pool."""
 _WITH_POSITIONS = frozenset({"opt", "gpt2", "gpt_bigcode", "bert", "roberta", "xlm-roberta"})
 
 
@@ -95,7 +96,7 @@ def count(config: Config, layers: Sequence[Kind], head_dim: int | None) -> Param
     if attends and (head_dim is None or integer(text, *fields.HEADS) is None):
         return None
     width = integer(text, "word_embed_proj_dim") or hidden
-    tied = is_tied(config) or word(text, "model_type") in _WITHOUT_HEAD
+    tied = is_tied(config) or word(text, "model_type") in WITHOUT_HEAD
     whole = Parameters(
         embedding=vocabulary * width,
         head=0 if tied else vocabulary * width,

@@ -10,9 +10,9 @@ import json
 import os
 import pathlib
 import re
-import stat
 from collections.abc import Iterator
-from typing import BinaryIO
+
+from vllmd.models import plain
 
 _MAX_HEADER_BYTES = 100 << 20
 """The format's own limit."""
@@ -52,7 +52,7 @@ def _files(directory: pathlib.Path) -> list[pathlib.Path]:
     """List the files that make up the model, each once."""
     index = directory / _INDEX
     if index.is_file():
-        names = set(json.loads(_read(index, _MAX_INDEX_BYTES))["weight_map"].values())
+        names = set(json.loads(plain.read(index, _MAX_INDEX_BYTES))["weight_map"].values())
         if any("/" in name for name in names):
             raise ValueError("the index leads out of its directory")
     else:
@@ -64,7 +64,7 @@ def _files(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _tensors(path: pathlib.Path) -> Iterator[tuple[str, str, int]]:
     """Read names, dtypes and sizes in bytes from a file's header."""
-    with _opened(path) as file:
+    with plain.opened(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes")
@@ -82,20 +82,3 @@ def _layer_of(name: str) -> int:
     """Tell which layer of the language model a tensor is of; -1 if it is of none."""
     found = None if any(part in name for part in _NOT_TEXT) else _LAYER.search(name)
     return int(found[1]) if found else -1
-
-
-def _read(path: pathlib.Path, limit_bytes: int) -> bytes:
-    with _opened(path) as file:
-        content = file.read(limit_bytes + 1)
-    if len(content) > limit_bytes:
-        raise ValueError(f"larger than {limit_bytes} bytes")
-    return content
-
-
-def _opened(path: pathlib.Path) -> BinaryIO:
-    """Open a file that a client named: only a plain one, as others may block for ever."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise ValueError("it is no plain file")
-    return open(fd, "rb")

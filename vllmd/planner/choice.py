@@ -44,3 +44,8 @@ def whole_number(value: Any) -> int | None:
 def gib(size: float) -> str:
     """Write bytes for people."""
     return f"{size / (1 << 30):.1f} GiB"
+
+
+def parts(whole: int, part: int) -> int:
+    """Divide, rounding up."""
+    return -(-whole // part)

@@ -16,8 +16,8 @@ from vllmd.planner.weights import bytes_on_each
 SMALLEST = 256
 """A context below this is of no use to anybody, so the plan fails instead."""
 
-_WHOLE = 0.9
-"""The share of a GPU that nobody else is on."""
+DEFAULT_UTILIZATION = 0.9
+"""vLLM's usual share of a GPU; what is left is for CUDA contexts and fragmentation."""
 
 _TOKENS = 8192
 _SEQUENCES = 1024
@@ -98,7 +98,10 @@ def _refusal(wanted: int, room: _Room, gpus: Sequence[Gpu], share: float) -> Inf
     if wanted <= fits * _SURE:
         return None
     needed = room.layout.bytes_of(wanted)
-    later = room.layout.longest(room.pool(gpus, _WHOLE), wanted) * _SURE >= wanted and share < _WHOLE
+    later = (
+        room.layout.longest(room.pool(gpus, DEFAULT_UTILIZATION), wanted) * _SURE >= wanted
+        and share < DEFAULT_UTILIZATION
+    )
     would = f"max_model_len={fits} would fit" if fits >= SMALLEST else "nothing of use would fit"
     return Infeasible(
         "GPU_MEMORY_EXHAUSTED" if later else "KV_CACHE_TOO_SMALL",
@@ -113,7 +116,7 @@ def _refusal(wanted: int, room: _Room, gpus: Sequence[Gpu], share: float) -> Inf
 def _too_large(room: _Room, gpus: Sequence[Gpu], at_most: int) -> Infeasible:
     """Say that nothing of use is left for the KV cache, and whether it ever could be."""
     smallest = min(gpus, key=lambda gpu: gpu.total_bytes)
-    never = room.layout.longest(room.pool(gpus, _WHOLE), at_most) < min(SMALLEST, at_most)
+    never = room.layout.longest(room.pool(gpus, DEFAULT_UTILIZATION), at_most) < min(SMALLEST, at_most)
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
         f"The weights take {gib(room.weights)} on each of {len(gpus)} GPU(s), and all else but the KV cache "

@@ -13,6 +13,7 @@ import dataclasses
 
 from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
+from vllmd.planner.choice import parts
 
 BLOCK_TOKENS = 16
 """vLLM's usual block."""
@@ -74,11 +75,11 @@ class Layout:
                 return self.state_blocks
             case Kind.SLIDING:
                 # The window may begin in the middle of a block.
-                return _parts(min(self.window - 1 + self.in_flight, tokens), self.block_tokens) + 1
+                return parts(min(self.window - 1 + self.in_flight, tokens), self.block_tokens) + 1
             case Kind.CHUNKED:
-                return _parts(min(self.window + self.in_flight, tokens), self.block_tokens)
+                return parts(min(self.window + self.in_flight, tokens), self.block_tokens)
             case _:
-                return _parts(tokens, self.block_tokens)
+                return parts(tokens, self.block_tokens)
 
 
 def lay_out(
@@ -102,15 +103,15 @@ def lay_out(
     """
     if facts.kinds is None:
         return None
-    counts = {kind: _parts(count, pipeline_parallel) for kind, count in facts.counted.items() if _keeps(kind, count)}
+    counts = {kind: parts(count, pipeline_parallel) for kind, count in facts.counted.items() if _keeps(kind, count)}
     token_bytes = _token_bytes(facts, tensor_parallel, value_bytes)
     attends = any(kind is not Kind.STATE for kind in counts)
     if (attends and not token_bytes) or (Kind.STATE in counts and facts.state_bytes is None):
         return None
-    state_bytes = _parts(facts.state_bytes or 0, tensor_parallel)
+    state_bytes = parts(facts.state_bytes or 0, tensor_parallel)
     block_tokens, page_bytes = BLOCK_TOKENS, int(BLOCK_TOKENS * (token_bytes or 0))
     if Kind.STATE in counts and attends and token_bytes:
-        block_tokens = BLOCK_TOKENS * max(1, _parts(state_bytes, page_bytes))
+        block_tokens = BLOCK_TOKENS * max(1, parts(state_bytes, page_bytes))
         page_bytes = int(block_tokens * token_bytes)
     elif Kind.STATE in counts:
         page_bytes = state_bytes
@@ -119,7 +120,7 @@ def lay_out(
         block_tokens=block_tokens,
         page_bytes=page_bytes,
         group_layers=group,
-        groups=tuple((kind, _parts(count, group)) for kind, count in counts.items()),
+        groups=tuple((kind, parts(count, group)) for kind, count in counts.items()),
         window=(facts.chunk if Kind.CHUNKED in counts else facts.window) or 0,
         in_flight=in_flight,
         state_blocks=2 if prefix_caching and attends else 1,
@@ -144,8 +145,3 @@ def _group_layers(counts: tuple[int, ...]) -> int:
         return 1
     least, most = min(counts), max(counts)
     return most if most < least * _PADDED_BELOW else least
-
-
-def _parts(whole: int, part: int) -> int:
-    """Divide, rounding up."""
-    return -(-whole // part)

@@ -14,9 +14,7 @@ from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.planner import batch, context, parallel
 from vllmd.planner.choice import Choice, Infeasible, gib
-
-DEFAULT_UTILIZATION = 0.9
-"""vLLM's usual share of a GPU; what is left is for CUDA contexts and fragmentation."""
+from vllmd.planner.context import DEFAULT_UTILIZATION
 
 MARGIN_BYTES = 512 << 20
 """Kept free beyond the share: between this plan and vLLM's own check other processes may take some."""

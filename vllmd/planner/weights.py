@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vllmd.models.facts import ModelFacts, dtype_bytes
 from vllmd.models.parameters import Parameters
+from vllmd.planner.choice import parts
 
 _BELIEVED = 0.2
 """Files may be this much off what was counted; beyond, they hold something else: another dtype, or weights twice."""
@@ -20,7 +21,7 @@ def bytes_on_each(facts: ModelFacts, tensor_parallel: int = 1, pipeline_parallel
     counted = facts.parameters
     whole = None if counted is None else _whole(facts, counted)
     if counted is None or whole is None:
-        return None if facts.weight_bytes is None else _parts(facts.weight_bytes, tensor_parallel * pipeline_parallel)
+        return None if facts.weight_bytes is None else parts(facts.weight_bytes, tensor_parallel * pipeline_parallel)
     kv_parts = min(tensor_parallel, facts.kv_heads or tensor_parallel)
     linear, key_value, experts = (
         _packed(facts, amount, is_expert) or 0
@@ -60,7 +61,3 @@ def _correction(facts: ModelFacts, whole: int) -> float:
         return 1.0
     ratio = facts.weight_bytes / whole
     return ratio if abs(ratio - 1) <= _BELIEVED else 1.0
-
-
-def _parts(whole: int, part: int) -> int:
-    return -(-whole // part)

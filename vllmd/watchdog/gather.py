@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from vllmd.engines.containment import Containment
+from vllmd.engines.predecessor import is_id
 from vllmd.watchdog.observe import PREFIX, Look, Observer, Seen, adopts_orphans, may_kill
 from vllmd.watchdog.parents import Fate
 from vllmd.watchdog.sockets import Connection, Sockets, Wires
@@ -17,8 +17,6 @@ from vllmd.worker.descent import below
 from vllmd.worker.processes import Identity, Stat
 
 _API_SERVER = "VLLM::APIServer"
-_ENGINE_ID = re.compile(r"[a-z0-9-]{1,24}")
-"""An id becomes a part of paths that are removed."""
 
 
 class Gatherer:
@@ -84,11 +82,11 @@ class Gatherer:
         if example is None:
             return {}
         ids = {path: path.name.removeprefix("engine-") for path in example.parent.glob("engine-*/")}
-        return {pid: name for path, name in ids.items() if _ENGINE_ID.fullmatch(name) for pid in cgroups.pids(path)}
+        return {pid: name for path, name in ids.items() if is_id(name) for pid in cgroups.pids(path)}
 
     def _marked(self, marker: tuple[str, str] | None) -> str:
         """Tell the engine of ours whose marker it is: ids are unique only within a daemon, directories on the host."""
-        if marker is None or not _ENGINE_ID.fullmatch(marker[0]):
+        if marker is None or not is_id(marker[0]):
             return ""
         return marker[0] if pathlib.Path(marker[1]) == self._root / marker[0] else ""
 
