@@ -29,7 +29,7 @@ def modules(package: str) -> list[Path]:
 
 
 def sibling(module: Path) -> Path:
-    """Where the tests of *module* lie: vllmd/planner/plan.py is tested by tests/planner/test_plan.py."""
+    """Where the tests of *module* lie: vllmd/planner/planning.py is tested by tests/planner/test_planning.py."""
     return Path("tests", *module.parts[1:-1], f"test_{module.name}")
 
 

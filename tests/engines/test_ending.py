@@ -13,7 +13,7 @@ from vllmd.engines.restarts import Policy
 from vllmd.engines.view import EngineView
 from vllmd.events import Kind
 from vllmd.gpu.ledger import Expectation
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.worker.tree import Tree
 
 

@@ -21,7 +21,7 @@ from vllmd.engines.process import EngineProcess
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.errors import Unavailable
 from vllmd.planner.choice import Choice
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.worker.processes import processes
 
 GONE = Unavailable("ENGINE_STOPPED", "it was stopped")

@@ -12,7 +12,7 @@ from tests.fakes.processes import eventually, processes_of
 from vllmd.engines.containment import Containment
 from vllmd.engines.launch import launch
 from vllmd.planner.choice import Choice
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.worker.lifeline import Ownership
 from vllmd.worker.processes import boot_id
 from vllmd.worker.spec import OWNER_LOCK, read_spec

@@ -27,7 +27,7 @@ from vllmd.engines.containment import Containment
 from vllmd.engines.ground import Ground
 from vllmd.engines.launch import launch
 from vllmd.planner.choice import Choice
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 root, engine_id, base = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 ground = Ground(root=root, cache=root, python=pathlib.Path(sys.executable), backend="fake",
     containment=Containment(pathlib.Path(base) if base else None), monitor=None, version="0", load_timeout=60.0,

@@ -81,6 +81,9 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
         self.logs: list[Message | Refusal | Hang] = []
         self.events: list[Message | Refusal | Hang] = []
         self.gpu_processes: Message | Refusal = host_service_pb2.ListGpuProcessesResponse()
+        self.gpus: Message | Refusal = host_service_pb2.ListGpusResponse()
+        self.profiles: Message | Refusal = host_service_pb2.ListProfilesResponse()
+        self.forget: Message | Refusal = host_service_pb2.ForgetProfilesResponse()
         self.reclaim: Message | Refusal = host_service_pb2.ReclaimResponse()
         self.release: Message | Refusal | Hang = pb.ReleaseResponse()
         self.stop: Message | Refusal = host_service_pb2.StopEngineResponse()
@@ -139,6 +142,18 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
     def GetStatus(self, request: host_service_pb2.GetStatusRequest, context: Any) -> Any:
         self.requests.append(request)
         return self.status
+
+    def ListGpus(self, request: host_service_pb2.ListGpusRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.gpus, context)
+
+    def ListProfiles(self, request: host_service_pb2.ListProfilesRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.profiles, context)
+
+    def ForgetProfiles(self, request: host_service_pb2.ForgetProfilesRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.forget, context)
 
     def StopEngine(self, request: host_service_pb2.StopEngineRequest, context: Any) -> Any:
         self.requests.append(request)

@@ -15,7 +15,7 @@ from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import EngineFailed, Unavailable
 from vllmd.gpu.inventory import Gpu
 from vllmd.planner.choice import Choice
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.worker.processes import Identity, processes
 from vllmd.worker.protocol import TextPrompt
 

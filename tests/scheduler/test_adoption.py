@@ -13,7 +13,7 @@ from vllmd.engines import directory, process
 from vllmd.engines.state import State
 from vllmd.errors import Unavailable
 from vllmd.planner.choice import Choice
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.scheduler import adoption, journal
 from vllmd.scheduler.journal import Contents, EngineRecord, LeaseRecord
 from vllmd.scheduler.leases import LeaseBook

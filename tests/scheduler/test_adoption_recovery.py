@@ -17,7 +17,7 @@ from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.errors import NotFound, Unavailable
 from vllmd.events import Kind
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.scheduler import adoption
 from vllmd.scheduler.adoption import SHORTEST_SECONDS, Fate
 from vllmd.scheduler.entry import Entry

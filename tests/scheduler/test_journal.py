@@ -13,7 +13,7 @@ from tests.fakes.fake_gpus import gpu
 from vllmd.engines.diagnosis import Failure
 from vllmd.gpu.inventory import GpuProcess
 from vllmd.planner.choice import Choice
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.scheduler import journal
 from vllmd.scheduler.journal import Contents, EngineRecord, Journal, LeaseRecord, RestartRecord
 from vllmd.tasks import spawn

@@ -12,16 +12,15 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import State, Transition
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner.choice import Choice
+from vllmd.planner.choice import Choice, Source
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2, gpu_pb2
 
-_SOURCES = {
-    "client": engine_pb2.EngineArg.SOURCE_CLIENT,
-    "host": engine_pb2.EngineArg.SOURCE_HOST,
-    "auto": engine_pb2.EngineArg.SOURCE_AUTO,
-}
+
+def source(word: Source) -> engine_pb2.EngineArg.Source.ValueType:
+    """Convert who decided an argument's value."""
+    return engine_pb2.EngineArg.Source.Value(f"SOURCE_{word.upper().replace(' ', '_')}")
 
 
 def duration(seconds: float) -> duration_pb2.Duration:
@@ -142,7 +141,7 @@ def gpu(value: Gpu, owners: Mapping[int, str]) -> gpu_pb2.Gpu:
 def _argument(choice: Choice) -> engine_pb2.EngineArg:
     value = struct_pb2.Value()
     json_format.ParseDict(choice.value, value)
-    return engine_pb2.EngineArg(name=choice.name, value=value, source=_SOURCES[choice.source], reason=choice.reason)
+    return engine_pb2.EngineArg(name=choice.name, value=value, source=source(choice.source), reason=choice.reason)
 
 
 def _struct(values: Mapping[str, Any]) -> struct_pb2.Struct:

@@ -94,6 +94,21 @@ class HostService(HostServiceServicer):
         )
 
     @raising
+    async def ListGpus(self, request: pb.ListGpusRequest, context: Context) -> pb.ListGpusResponse:
+        """List the GPUs and how they are connected."""
+        raise NotImplementedError
+
+    @raising
+    async def ListProfiles(self, request: pb.ListProfilesRequest, context: Context) -> pb.ListProfilesResponse:
+        """List what earlier loads took."""
+        raise NotImplementedError
+
+    @raising
+    async def ForgetProfiles(self, request: pb.ForgetProfilesRequest, context: Context) -> pb.ForgetProfilesResponse:
+        """Forget what earlier loads took."""
+        raise NotImplementedError
+
+    @raising
     async def StopEngine(self, request: pb.StopEngineRequest, context: Context) -> pb.StopEngineResponse:
         """End an engine whoever uses it."""
         engine_id = parse.id_of(request.name, "engines")

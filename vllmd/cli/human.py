@@ -72,10 +72,10 @@ def phase(value: LoadProgress.Phase.ValueType) -> str:
 
 
 def source(value: EngineArg.Source.ValueType) -> str:
-    """`client`."""
+    """`use case`."""
     from vllmd.v1.engine_pb2 import EngineArg
 
-    return _name(EngineArg.Source, value, "SOURCE_").lower()
+    return _name(EngineArg.Source, value, "SOURCE_").lower().replace("_", " ")
 
 
 def verdict(value: ProcessVerdict.Verdict.ValueType) -> str:

@@ -14,7 +14,7 @@ from vllmd.engines.restarts import Restart
 from vllmd.engines.view import EngineView
 from vllmd.events import Kind
 from vllmd.gpu.losses import ADVICE
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.worker.causes import named
 from vllmd.worker.tree import Tree
 

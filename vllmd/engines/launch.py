@@ -9,7 +9,7 @@ from vllmd.engines.directory import Owned, create
 from vllmd.engines.ground import Ground
 from vllmd.engines.process import EngineProcess, engine_environment, spawn
 from vllmd.gpu.ledger import Expectation
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.worker.processes import boot_id
 from vllmd.worker.spec import SIMULATION_VARIABLE, Held, Spec
 

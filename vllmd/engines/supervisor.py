@@ -22,7 +22,7 @@ from vllmd.engines.state import Action, Event, State, step
 from vllmd.engines.view import EngineView
 from vllmd.errors import VllmdError
 from vllmd.events import Kind
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.tasks import spawn
 
 _KEPT_LINES = 1000

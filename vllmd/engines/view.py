@@ -12,7 +12,7 @@ from vllmd.engines.link import Link
 from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import Life, State
 from vllmd.errors import Unavailable, VllmdError
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.tasks import Signal
 from vllmd.worker.protocol import EngineInfo
 from vllmd.worker.tree import Tree

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Collection, Sequence
 
 
@@ -14,6 +15,18 @@ class GpuProcess:
     """In the host's pid namespace."""
     used_bytes: int | None
     """`None` if the driver does not say, as inside most containers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PciLink:
+    """How a GPU is plugged into the host."""
+
+    bus_id: str
+    """Domain, bus, device and function, such as `00000000:3B:00.0`."""
+    generation: int | None = None
+    """The fastest that both ends can; when idle the link may run slower."""
+    width: int | None = None
+    """Lanes, likewise."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +45,11 @@ class Gpu:
     utilization: float | None = None
     """Share of the last sample period with a kernel running, 0 to 1."""
     processes: tuple[GpuProcess, ...] = ()
+    mig_parent: str | None = None
+    """UUID of the GPU that this is a MIG slice of; `None` for a whole one. Slices can't be joined to one engine."""
+    pci: PciLink | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
 
     @property
     def unaccounted_bytes(self) -> int | None:
@@ -45,6 +63,40 @@ class Gpu:
         shares = [process.used_bytes for process in self.processes if process.pid in pids]
         known = [share for share in shares if share is not None]
         return sum(known) if known and len(known) == len(shares) else max(0, otherwise)
+
+
+class Path(enum.StrEnum):
+    """What two GPUs have in common on the way between them over PCIe, from near to far; `nvidia-smi topo -m`'s words.
+
+    Source: `nvmlGpuTopologyLevel_t`.
+    """
+
+    BOARD = "board"
+    """The same board."""
+    PIX = "PIX"
+    """One PCIe bridge."""
+    PXB = "PXB"
+    """Several PCIe bridges, without the CPU."""
+    PHB = "PHB"
+    """The CPU's host bridge."""
+    NODE = "NODE"
+    """Host bridges of one NUMA node."""
+    SYS = "SYS"
+    """The link between NUMA nodes."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GpuLink:
+    """How two GPUs reach each other. Unknown is `None`."""
+
+    first: str
+    """UUID, of the GPU with the lower index."""
+    second: str
+    nvlinks: int | None = None
+    """NVLinks between them, or from each to the NVSwitch that they share; 0 if there are none."""
+    path: Path | None = None
+    peer_access: bool | None = None
+    """Whether they can read and write each other's memory (NVML's P2P status for both)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +126,10 @@ class Inventory:
     """Those that are missing, where NVML says why."""
     hidden: frozenset[str] = frozenset()
     """UUIDs of those that can be read and are not this daemon's."""
+    links: tuple[GpuLink, ...] = ()
+    """Between every two of the GPUs, as far as NVML answers."""
+    cuda_version: str = ""
+    """The newest that the driver runs, such as `13.0`; empty if it does not say."""
 
     def named(self, uuids: frozenset[str]) -> tuple[Gpu, ...]:
         """Pick GPUs by UUID; those that are gone from the bus are missing."""

@@ -57,6 +57,8 @@ class ModelFacts:
     """Counted from the configuration."""
     weight_bytes: int | None = None
     """Size of the weight files."""
+    fingerprint: str = ""
+    """Of what the facts were read from: the same for the same model, however it is called. Empty if unknown."""
 
     @property
     def layers(self) -> int | None:

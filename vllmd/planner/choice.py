@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 _LARGEST = 1 << 40
 
-Source = Literal["client", "host", "auto"]
+Source = Literal["client", "host", "use case", "hardware", "model", "profile", "auto"]
+"""Who or what decided: the caller, this host's configuration, the use case, the GPUs, the model, what an earlier load
+took, or none of them but a rule of vllmd's own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import msgspec
 
 from vllmd.engines import predecessor
 from vllmd.engines.diagnosis import Failure
-from vllmd.planner.plan import Plan
+from vllmd.planner.planning import Plan
 from vllmd.tasks import spawn
 
 VERSION = 1

@@ -23,7 +23,7 @@ from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.models import files
 from vllmd.planner.choice import Infeasible
-from vllmd.planner.plan import Plan, plan
+from vllmd.planner.planning import Plan, plan
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.journal import EngineRecord, Journal
 from vllmd.scheduler.unproven import Unproven

@@ -22,6 +22,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UseCase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UseCaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UseCase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USE_CASE_UNSPECIFIED: _UseCase.ValueType  # 0
+    """Nothing in particular: the whole context of the model, on all GPUs that it can be divided among."""
+    USE_CASE_PRODUCTION: _UseCase.ValueType  # 1
+    """The most throughput for one model on this host."""
+    USE_CASE_DOWNLOAD: _UseCase.ValueType  # 2
+    """One model after another, each for a short time: a fast start, and small."""
+    USE_CASE_DEBATE: _UseCase.ValueType  # 3
+    """Several models at once, each on a GPU of its own."""
+    USE_CASE_LATENCY: _UseCase.ValueType  # 4
+    """The shortest time to the next token, for few clients."""
+    USE_CASE_THROUGHPUT: _UseCase.ValueType  # 5
+    """The most tokens a second over many clients, however long each waits."""
+
+class UseCase(_UseCase, metaclass=_UseCaseEnumTypeWrapper):
+    """What a model is loaded for: what the arguments that a client leaves open are chosen to suit. More values may be added."""
+
+USE_CASE_UNSPECIFIED: UseCase.ValueType  # 0
+"""Nothing in particular: the whole context of the model, on all GPUs that it can be divided among."""
+USE_CASE_PRODUCTION: UseCase.ValueType  # 1
+"""The most throughput for one model on this host."""
+USE_CASE_DOWNLOAD: UseCase.ValueType  # 2
+"""One model after another, each for a short time: a fast start, and small."""
+USE_CASE_DEBATE: UseCase.ValueType  # 3
+"""Several models at once, each on a GPU of its own."""
+USE_CASE_LATENCY: UseCase.ValueType  # 4
+"""The shortest time to the next token, for few clients."""
+USE_CASE_THROUGHPUT: UseCase.ValueType  # 5
+"""The most tokens a second over many clients, however long each waits."""
+Global___UseCase: _TypeAlias = UseCase  # noqa: Y015
+
 @_typing.final
 class Engine(_message.Message):
     """One vLLM engine: one process tree that this daemon started, on this host."""
@@ -97,6 +133,8 @@ class Engine(_message.Message):
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
     NEXT_START_TIME_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
+    USE_CASE_FIELD_NUMBER: _builtins.int
+    PLANNED_MEMORY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, such as `engines/qwen3-8b-3f2a`."""
     model: _builtins.str
@@ -119,6 +157,8 @@ class Engine(_message.Message):
     """How often it was started again after a failure."""
     adopted: _builtins.bool
     """True if it was taken over from an earlier daemon."""
+    use_case: Global___UseCase.ValueType
+    """What the client named as use case."""
     @_builtins.property
     def progress(self) -> Global___LoadProgress:
         """How far the start is. Set in STATE_PENDING and STATE_STARTING only."""
@@ -163,6 +203,10 @@ class Engine(_message.Message):
     def next_start_time(self) -> _timestamp_pb2.Timestamp:
         """When it is started again. Set in STATE_BACKOFF only."""
 
+    @_builtins.property
+    def planned_memory(self) -> Global___GpuMemory:
+        """What the plan reckons with. Unset where it runs on the CPU, or nothing is known of the model."""
+
     def __init__(
         self,
         *,
@@ -188,10 +232,12 @@ class Engine(_message.Message):
         restart_count: _builtins.int = ...,
         next_start_time: _timestamp_pb2.Timestamp | None = ...,
         adopted: _builtins.bool = ...,
+        use_case: Global___UseCase.ValueType = ...,
+        planned_memory: Global___GpuMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "next_start_time", b"next_start_time", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "next_start_time", b"next_start_time", "planned_memory", b"planned_memory", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "create_time", b"create_time", "effective_args", b"effective_args", "failure", b"failure", "generated_token_count", b"generated_token_count", "gpus", b"gpus", "lease_count", b"lease_count", "model", b"model", "name", b"name", "next_start_time", b"next_start_time", "pid", b"pid", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args", "restart_count", b"restart_count", "revision", b"revision", "running_count", b"running_count", "state", b"state", "tokens_per_second", b"tokens_per_second", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "create_time", b"create_time", "effective_args", b"effective_args", "failure", b"failure", "generated_token_count", b"generated_token_count", "gpus", b"gpus", "lease_count", b"lease_count", "model", b"model", "name", b"name", "next_start_time", b"next_start_time", "pid", b"pid", "planned_memory", b"planned_memory", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args", "restart_count", b"restart_count", "revision", b"revision", "running_count", b"running_count", "state", b"state", "tokens_per_second", b"tokens_per_second", "transitions", b"transitions", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,7 +351,15 @@ class EngineArg(_message.Message):
         SOURCE_HOST: EngineArg._Source.ValueType  # 2
         """The host's configuration set it."""
         SOURCE_AUTO: EngineArg._Source.ValueType  # 3
-        """Auto-config chose it from the model and the hardware."""
+        """Auto-config chose it, by a rule of its own."""
+        SOURCE_USE_CASE: EngineArg._Source.ValueType  # 4
+        """It follows from the use case that the client named."""
+        SOURCE_HARDWARE: EngineArg._Source.ValueType  # 5
+        """It follows from the GPUs: their memory, their generation, how they are connected."""
+        SOURCE_MODEL: EngineArg._Source.ValueType  # 6
+        """It follows from the model."""
+        SOURCE_PROFILE: EngineArg._Source.ValueType  # 7
+        """It follows from what an earlier load like this really took."""
 
     class Source(_Source, metaclass=_SourceEnumTypeWrapper):
         """Who decided the value. More values may be added."""
@@ -317,7 +371,15 @@ class EngineArg(_message.Message):
     SOURCE_HOST: EngineArg.Source.ValueType  # 2
     """The host's configuration set it."""
     SOURCE_AUTO: EngineArg.Source.ValueType  # 3
-    """Auto-config chose it from the model and the hardware."""
+    """Auto-config chose it, by a rule of its own."""
+    SOURCE_USE_CASE: EngineArg.Source.ValueType  # 4
+    """It follows from the use case that the client named."""
+    SOURCE_HARDWARE: EngineArg.Source.ValueType  # 5
+    """It follows from the GPUs: their memory, their generation, how they are connected."""
+    SOURCE_MODEL: EngineArg.Source.ValueType  # 6
+    """It follows from the model."""
+    SOURCE_PROFILE: EngineArg.Source.ValueType  # 7
+    """It follows from what an earlier load like this really took."""
 
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
@@ -360,6 +422,7 @@ class EngineReport(_message.Message):
     KV_CACHE_TOKENS_FIELD_NUMBER: _builtins.int
     DTYPE_FIELD_NUMBER: _builtins.int
     LOAD_DURATION_FIELD_NUMBER: _builtins.int
+    MEASURED_MEMORY_FIELD_NUMBER: _builtins.int
     vllm_version: _builtins.str
     """vLLM's version, such as `0.25.1`."""
     max_model_len: _builtins.int
@@ -372,6 +435,12 @@ class EngineReport(_message.Message):
     def load_duration(self) -> _duration_pb2.Duration:
         """Time from the creation of its processes until it was ready."""
 
+    @_builtins.property
+    def measured_memory(self) -> Global___GpuMemory:
+        """What vLLM measured on its fullest GPU while it started. Unset if it does not say. `total_bytes` and `held_bytes`
+        are not set.
+        """
+
     def __init__(
         self,
         *,
@@ -380,16 +449,138 @@ class EngineReport(_message.Message):
         kv_cache_tokens: _builtins.int | None = ...,
         dtype: _builtins.str = ...,
         load_duration: _duration_pb2.Duration | None = ...,
+        measured_memory: Global___GpuMemory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration", "measured_memory", b"measured_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "dtype", b"dtype", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration", "max_model_len", b"max_model_len", "vllm_version", b"vllm_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "dtype", b"dtype", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration", "max_model_len", b"max_model_len", "measured_memory", b"measured_memory", "vllm_version", b"vllm_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__kv_cache_tokens: _TypeAlias = _typing.Literal["kv_cache_tokens"]  # noqa: Y015
     _WhichOneofArgType__kv_cache_tokens: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_cache_tokens) -> _WhichOneofReturnType__kv_cache_tokens | None: ...
 
 Global___EngineReport: _TypeAlias = EngineReport  # noqa: Y015
+
+@_typing.final
+class GpuMemory(_message.Message):
+    """What an engine takes of each of its GPUs. Where they differ, of the one that has least left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    KV_CACHE_BYTES_FIELD_NUMBER: _builtins.int
+    ACTIVATION_BYTES_FIELD_NUMBER: _builtins.int
+    GRAPHS_BYTES_FIELD_NUMBER: _builtins.int
+    OTHER_BYTES_FIELD_NUMBER: _builtins.int
+    HELD_BYTES_FIELD_NUMBER: _builtins.int
+    total_bytes: _builtins.int
+    """All of the GPU's memory."""
+    weights_bytes: _builtins.int
+    """The model's weights."""
+    kv_cache_bytes: _builtins.int
+    """The KV cache."""
+    activation_bytes: _builtins.int
+    """Activations: the peak of a forward pass, and of the sampler."""
+    graphs_bytes: _builtins.int
+    """CUDA graphs, which come on top of `gpu_memory_utilization`."""
+    other_bytes: _builtins.int
+    """CUDA's own, and its libraries'."""
+    held_bytes: _builtins.int
+    """What others hold: other processes and the driver."""
+    def __init__(
+        self,
+        *,
+        total_bytes: _builtins.int = ...,
+        weights_bytes: _builtins.int = ...,
+        kv_cache_bytes: _builtins.int = ...,
+        activation_bytes: _builtins.int = ...,
+        graphs_bytes: _builtins.int = ...,
+        other_bytes: _builtins.int = ...,
+        held_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_bytes", b"activation_bytes", "graphs_bytes", b"graphs_bytes", "held_bytes", b"held_bytes", "kv_cache_bytes", b"kv_cache_bytes", "other_bytes", b"other_bytes", "total_bytes", b"total_bytes", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GpuMemory: _TypeAlias = GpuMemory  # noqa: Y015
+
+@_typing.final
+class LoadProfile(_message.Message):
+    """What one load really took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    ENGINE_ARGS_FIELD_NUMBER: _builtins.int
+    VLLM_VERSION_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    KV_CACHE_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    LOAD_COUNT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model as the client named it."""
+    fingerprint: _builtins.str
+    """Of the model's files: the same model has the same, whatever it is called."""
+    product: _builtins.str
+    """NVML's name of the GPUs, such as `NVIDIA H200`."""
+    vllm_version: _builtins.str
+    """vLLM's version, such as `0.25.1`."""
+    kv_cache_tokens: _builtins.int
+    """Tokens that the KV cache held. Unset if vLLM did not say."""
+    max_model_len: _builtins.int
+    """Longest prompt plus completion, in tokens."""
+    peak_bytes: _builtins.int
+    """Most that NVML saw the engine's processes hold on one GPU. Unset if it did not say."""
+    load_count: _builtins.int
+    """How many loads were recorded under this key; the figures are the last one's."""
+    @_builtins.property
+    def engine_args(self) -> _struct_pb2.Struct:
+        """The engine arguments that matter for what a load takes."""
+
+    @_builtins.property
+    def memory(self) -> Global___GpuMemory:
+        """What it took of its fullest GPU. `total_bytes` and `held_bytes` are not set."""
+
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was loaded."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        product: _builtins.str = ...,
+        engine_args: _struct_pb2.Struct | None = ...,
+        vllm_version: _builtins.str = ...,
+        memory: Global___GpuMemory | None = ...,
+        kv_cache_tokens: _builtins.int | None = ...,
+        max_model_len: _builtins.int = ...,
+        peak_bytes: _builtins.int | None = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+        load_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "_peak_bytes", b"_peak_bytes", "engine_args", b"engine_args", "kv_cache_tokens", b"kv_cache_tokens", "memory", b"memory", "peak_bytes", b"peak_bytes", "record_time", b"record_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "_peak_bytes", b"_peak_bytes", "engine_args", b"engine_args", "fingerprint", b"fingerprint", "kv_cache_tokens", b"kv_cache_tokens", "load_count", b"load_count", "max_model_len", b"max_model_len", "memory", b"memory", "model", b"model", "peak_bytes", b"peak_bytes", "product", b"product", "record_time", b"record_time", "vllm_version", b"vllm_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__kv_cache_tokens: _TypeAlias = _typing.Literal["kv_cache_tokens"]  # noqa: Y015
+    _WhichOneofArgType__kv_cache_tokens: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__peak_bytes: _TypeAlias = _typing.Literal["peak_bytes"]  # noqa: Y015
+    _WhichOneofArgType__peak_bytes: _TypeAlias = _typing.Literal["_peak_bytes", b"_peak_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kv_cache_tokens) -> _WhichOneofReturnType__kv_cache_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peak_bytes) -> _WhichOneofReturnType__peak_bytes | None: ...
+
+Global___LoadProfile: _TypeAlias = LoadProfile  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):

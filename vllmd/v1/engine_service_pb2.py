@@ -28,7 +28,7 @@ from vllmd.v1 import engine_pb2 as vllmd_dot_v1_dot_engine__pb2
 from vllmd.v1 import generation_pb2 as vllmd_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvllmd/v1/engine_service.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x15vllmd/v1/engine.proto\x1a\x19vllmd/v1/generation.proto\"\xba\x01\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12,\n\x0b\x65ngine_args\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x13\x64isable_auto_config\x18\x04 \x01(\x08\x12,\n\tlease_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04hold\x18\x06 \x01(\x08\"r\n\x11LoadModelResponse\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.vllmd.v1.LoadProgressH\x00\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x15.vllmd.v1.LoadedModelH\x00\x42\x08\n\x06update\"_\n\x0bLoadedModel\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\x12 \n\x06\x65ngine\x18\x02 \x01(\x0b\x32\x10.vllmd.v1.Engine\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"\xcc\x01\n\x0fGenerateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\'\n\x06tokens\x18\x04 \x01(\x0b\x32\x15.vllmd.v1.TokenPromptH\x00\x12$\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x14.vllmd.v1.ChatPromptH\x00\x12\x31\n\x0fsampling_params\x18\x06 \x01(\x0b\x32\x18.vllmd.v1.SamplingParamsB\x08\n\x06prompt\"\xbb\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12-\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.FinishReason\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.vllmd.v1.Usage\x12\"\n\x07timings\x18\x06 \x01(\x0b\x32\x11.vllmd.v1.Timings\"\x1f\n\x0eReleaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"3\n\x0fReleaseResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"J\n\x11RenewLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x12RenewLeaseResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\";\n\x12ListEnginesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListEnginesResponse\x12!\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10GetEngineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetEngineResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine2\xb7\x03\n\rEngineService\x12\x46\n\tLoadModel\x12\x1a.vllmd.v1.LoadModelRequest\x1a\x1b.vllmd.v1.LoadModelResponse0\x01\x12\x43\n\x08Generate\x12\x19.vllmd.v1.GenerateRequest\x1a\x1a.vllmd.v1.GenerateResponse0\x01\x12>\n\x07Release\x12\x18.vllmd.v1.ReleaseRequest\x1a\x19.vllmd.v1.ReleaseResponse\x12G\n\nRenewLease\x12\x1b.vllmd.v1.RenewLeaseRequest\x1a\x1c.vllmd.v1.RenewLeaseResponse\x12J\n\x0bListEngines\x12\x1c.vllmd.v1.ListEnginesRequest\x1a\x1d.vllmd.v1.ListEnginesResponse\x12\x44\n\tGetEngine\x12\x1a.vllmd.v1.GetEngineRequest\x1a\x1b.vllmd.v1.GetEngineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvllmd/v1/engine_service.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x15vllmd/v1/engine.proto\x1a\x19vllmd/v1/generation.proto\"\xdf\x01\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12,\n\x0b\x65ngine_args\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x13\x64isable_auto_config\x18\x04 \x01(\x08\x12,\n\tlease_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04hold\x18\x06 \x01(\x08\x12#\n\x08use_case\x18\x07 \x01(\x0e\x32\x11.vllmd.v1.UseCase\"r\n\x11LoadModelResponse\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.vllmd.v1.LoadProgressH\x00\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x15.vllmd.v1.LoadedModelH\x00\x42\x08\n\x06update\"_\n\x0bLoadedModel\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\x12 \n\x06\x65ngine\x18\x02 \x01(\x0b\x32\x10.vllmd.v1.Engine\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"\xcc\x01\n\x0fGenerateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\'\n\x06tokens\x18\x04 \x01(\x0b\x32\x15.vllmd.v1.TokenPromptH\x00\x12$\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x14.vllmd.v1.ChatPromptH\x00\x12\x31\n\x0fsampling_params\x18\x06 \x01(\x0b\x32\x18.vllmd.v1.SamplingParamsB\x08\n\x06prompt\"\xbb\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12-\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.FinishReason\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.vllmd.v1.Usage\x12\"\n\x07timings\x18\x06 \x01(\x0b\x32\x11.vllmd.v1.Timings\"\x1f\n\x0eReleaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"3\n\x0fReleaseResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"J\n\x11RenewLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x12RenewLeaseResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\";\n\x12ListEnginesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListEnginesResponse\x12!\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10GetEngineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetEngineResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine2\xb7\x03\n\rEngineService\x12\x46\n\tLoadModel\x12\x1a.vllmd.v1.LoadModelRequest\x1a\x1b.vllmd.v1.LoadModelResponse0\x01\x12\x43\n\x08Generate\x12\x19.vllmd.v1.GenerateRequest\x1a\x1a.vllmd.v1.GenerateResponse0\x01\x12>\n\x07Release\x12\x18.vllmd.v1.ReleaseRequest\x1a\x19.vllmd.v1.ReleaseResponse\x12G\n\nRenewLease\x12\x1b.vllmd.v1.RenewLeaseRequest\x1a\x1c.vllmd.v1.RenewLeaseResponse\x12J\n\x0bListEngines\x12\x1c.vllmd.v1.ListEnginesRequest\x1a\x1d.vllmd.v1.ListEnginesResponse\x12\x44\n\tGetEngine\x12\x1a.vllmd.v1.GetEngineRequest\x1a\x1b.vllmd.v1.GetEngineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,31 +36,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vllmd.v1.engine_service_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOADMODELREQUEST']._serialized_start=156
-  _globals['_LOADMODELREQUEST']._serialized_end=342
-  _globals['_LOADMODELRESPONSE']._serialized_start=344
-  _globals['_LOADMODELRESPONSE']._serialized_end=458
-  _globals['_LOADEDMODEL']._serialized_start=460
-  _globals['_LOADEDMODEL']._serialized_end=555
-  _globals['_GENERATEREQUEST']._serialized_start=558
-  _globals['_GENERATEREQUEST']._serialized_end=762
-  _globals['_GENERATERESPONSE']._serialized_start=765
-  _globals['_GENERATERESPONSE']._serialized_end=952
-  _globals['_RELEASEREQUEST']._serialized_start=954
-  _globals['_RELEASEREQUEST']._serialized_end=985
-  _globals['_RELEASERESPONSE']._serialized_start=987
-  _globals['_RELEASERESPONSE']._serialized_end=1038
-  _globals['_RENEWLEASEREQUEST']._serialized_start=1040
-  _globals['_RENEWLEASEREQUEST']._serialized_end=1114
-  _globals['_RENEWLEASERESPONSE']._serialized_start=1116
-  _globals['_RENEWLEASERESPONSE']._serialized_end=1168
-  _globals['_LISTENGINESREQUEST']._serialized_start=1170
-  _globals['_LISTENGINESREQUEST']._serialized_end=1229
-  _globals['_LISTENGINESRESPONSE']._serialized_start=1231
-  _globals['_LISTENGINESRESPONSE']._serialized_end=1312
-  _globals['_GETENGINEREQUEST']._serialized_start=1314
-  _globals['_GETENGINEREQUEST']._serialized_end=1346
-  _globals['_GETENGINERESPONSE']._serialized_start=1348
-  _globals['_GETENGINERESPONSE']._serialized_end=1401
-  _globals['_ENGINESERVICE']._serialized_start=1404
-  _globals['_ENGINESERVICE']._serialized_end=1843
+  _globals['_LOADMODELREQUEST']._serialized_end=379
+  _globals['_LOADMODELRESPONSE']._serialized_start=381
+  _globals['_LOADMODELRESPONSE']._serialized_end=495
+  _globals['_LOADEDMODEL']._serialized_start=497
+  _globals['_LOADEDMODEL']._serialized_end=592
+  _globals['_GENERATEREQUEST']._serialized_start=595
+  _globals['_GENERATEREQUEST']._serialized_end=799
+  _globals['_GENERATERESPONSE']._serialized_start=802
+  _globals['_GENERATERESPONSE']._serialized_end=989
+  _globals['_RELEASEREQUEST']._serialized_start=991
+  _globals['_RELEASEREQUEST']._serialized_end=1022
+  _globals['_RELEASERESPONSE']._serialized_start=1024
+  _globals['_RELEASERESPONSE']._serialized_end=1075
+  _globals['_RENEWLEASEREQUEST']._serialized_start=1077
+  _globals['_RENEWLEASEREQUEST']._serialized_end=1151
+  _globals['_RENEWLEASERESPONSE']._serialized_start=1153
+  _globals['_RENEWLEASERESPONSE']._serialized_end=1205
+  _globals['_LISTENGINESREQUEST']._serialized_start=1207
+  _globals['_LISTENGINESREQUEST']._serialized_end=1266
+  _globals['_LISTENGINESRESPONSE']._serialized_start=1268
+  _globals['_LISTENGINESRESPONSE']._serialized_end=1349
+  _globals['_GETENGINEREQUEST']._serialized_start=1351
+  _globals['_GETENGINEREQUEST']._serialized_end=1383
+  _globals['_GETENGINERESPONSE']._serialized_start=1385
+  _globals['_GETENGINERESPONSE']._serialized_end=1438
+  _globals['_ENGINESERVICE']._serialized_start=1441
+  _globals['_ENGINESERVICE']._serialized_end=1880
 # @@protoc_insertion_point(module_scope)

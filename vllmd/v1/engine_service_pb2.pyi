@@ -34,6 +34,7 @@ class LoadModelRequest(_message.Message):
     DISABLE_AUTO_CONFIG_FIELD_NUMBER: _builtins.int
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    USE_CASE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A Hugging Face id such as `Qwen/Qwen3-8B`, or an absolute path of a directory on the host. Required."""
     revision: _builtins.str
@@ -44,6 +45,8 @@ class LoadModelRequest(_message.Message):
     """Keeps this stream open after the model is loaded: the lease lasts as long as the stream, so it ends with
     the client.
     """
+    use_case: _engine_pb2.UseCase.ValueType
+    """What the arguments that `engine_args` leaves open are chosen for."""
     @_builtins.property
     def engine_args(self) -> _struct_pb2.Struct:
         """vLLM's engine arguments by name, such as `{"max_model_len": 8192}`. They are honored or refused, never
@@ -63,10 +66,11 @@ class LoadModelRequest(_message.Message):
         disable_auto_config: _builtins.bool = ...,
         lease_ttl: _duration_pb2.Duration | None = ...,
         hold: _builtins.bool = ...,
+        use_case: _engine_pb2.UseCase.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["engine_args", b"engine_args", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_auto_config", b"disable_auto_config", "engine_args", b"engine_args", "hold", b"hold", "lease_ttl", b"lease_ttl", "model", b"model", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_auto_config", b"disable_auto_config", "engine_args", b"engine_args", "hold", b"hold", "lease_ttl", b"lease_ttl", "model", b"model", "revision", b"revision", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vllmd/v1/gpu.proto\x12\x08vllmd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n\x03Gpu\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x03\x12\x12\n\nused_bytes\x18\x05 \x01(\x03\x12\x12\n\nfree_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12\x63ompute_capability\x18\x07 \x01(\t\x12\x18\n\x0butilization\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\'\n\tprocesses\x18\t \x03(\x0b\x32\x14.vllmd.v1.GpuProcess\x12+\n\nquarantine\x18\n \x01(\x0b\x32\x17.vllmd.v1.GpuQuarantineB\x0e\n\x0c_utilization\"_\n\rGpuQuarantine\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\"w\n\x07LostGpu\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa9\x03\n\x0eProcessVerdict\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x14\n\x0cprocess_name\x18\x02 \x01(\t\x12\x10\n\x03uid\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x06shares\x18\x05 \x03(\x0b\x32\x12.vllmd.v1.GpuShare\x12\x31\n\x07verdict\x18\x06 \x01(\x0e\x32 .vllmd.v1.ProcessVerdict.Verdict\x12\x0f\n\x07reasons\x18\x07 \x03(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\x0e\n\x06\x64oomed\x18\t \x01(\x08\"\xa1\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_OWNED\x10\x01\x12\x12\n\x0eVERDICT_ORPHAN\x10\x02\x12\x1a\n\x16VERDICT_FOREIGN_ORPHAN\x10\x03\x12\x13\n\x0fVERDICT_SUSPECT\x10\x04\x12\x10\n\x0cVERDICT_DEAD\x10\x05\x12\x13\n\x0fVERDICT_FOREIGN\x10\x06\x42\x06\n\x04_uid\"?\n\x08GpuShare\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x17\n\nused_bytes\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_used_bytes\"Q\n\nGpuProcess\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x17\n\nused_bytes\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\tB\r\n\x0b_used_bytesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12vllmd/v1/gpu.proto\x12\x08vllmd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x03\n\x03Gpu\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x03\x12\x12\n\nused_bytes\x18\x05 \x01(\x03\x12\x12\n\nfree_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12\x63ompute_capability\x18\x07 \x01(\t\x12\x18\n\x0butilization\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\'\n\tprocesses\x18\t \x03(\x0b\x32\x14.vllmd.v1.GpuProcess\x12+\n\nquarantine\x18\n \x01(\x0b\x32\x17.vllmd.v1.GpuQuarantine\x12\x12\n\nmig_parent\x18\x0b \x01(\t\x12\x1e\n\x03pci\x18\x0c \x01(\x0b\x32\x11.vllmd.v1.PciLink\x12\x18\n\x0bpower_watts\x18\r \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11power_limit_watts\x18\x0e \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_utilizationB\x0e\n\x0c_power_wattsB\x14\n\x12_power_limit_watts\"_\n\x07PciLink\x12\x0e\n\x06\x62us_id\x18\x01 \x01(\t\x12\x17\n\ngeneration\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05width\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\r\n\x0b_generationB\x08\n\x06_width\"\xa1\x02\n\x07GpuLink\x12\x11\n\tfirst_gpu\x18\x01 \x01(\t\x12\x12\n\nsecond_gpu\x18\x02 \x01(\t\x12\x19\n\x0cnvlink_count\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12$\n\x04path\x18\x04 \x01(\x0e\x32\x16.vllmd.v1.GpuLink.Path\x12\x18\n\x0bpeer_access\x18\x05 \x01(\x08H\x01\x88\x01\x01\"s\n\x04Path\x12\x14\n\x10PATH_UNSPECIFIED\x10\x00\x12\x0e\n\nPATH_BOARD\x10\x01\x12\x0c\n\x08PATH_PIX\x10\x02\x12\x0c\n\x08PATH_PXB\x10\x03\x12\x0c\n\x08PATH_PHB\x10\x04\x12\r\n\tPATH_NODE\x10\x05\x12\x0c\n\x08PATH_SYS\x10\x06\x42\x0f\n\r_nvlink_countB\x0e\n\x0c_peer_access\"_\n\rGpuQuarantine\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\"w\n\x07LostGpu\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0f\n\x07product\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa9\x03\n\x0eProcessVerdict\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x14\n\x0cprocess_name\x18\x02 \x01(\t\x12\x10\n\x03uid\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x06shares\x18\x05 \x03(\x0b\x32\x12.vllmd.v1.GpuShare\x12\x31\n\x07verdict\x18\x06 \x01(\x0e\x32 .vllmd.v1.ProcessVerdict.Verdict\x12\x0f\n\x07reasons\x18\x07 \x03(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\x0e\n\x06\x64oomed\x18\t \x01(\x08\"\xa1\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n\rVERDICT_OWNED\x10\x01\x12\x12\n\x0eVERDICT_ORPHAN\x10\x02\x12\x1a\n\x16VERDICT_FOREIGN_ORPHAN\x10\x03\x12\x13\n\x0fVERDICT_SUSPECT\x10\x04\x12\x10\n\x0cVERDICT_DEAD\x10\x05\x12\x13\n\x0fVERDICT_FOREIGN\x10\x06\x42\x06\n\x04_uid\"?\n\x08GpuShare\x12\x0b\n\x03gpu\x18\x01 \x01(\t\x12\x17\n\nused_bytes\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_used_bytes\"Q\n\nGpuProcess\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x17\n\nused_bytes\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\tB\r\n\x0b_used_bytesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vllmd.v1.gpu_pb2', _globals
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GPU']._serialized_start=66
-  _globals['_GPU']._serialized_end=334
-  _globals['_GPUQUARANTINE']._serialized_start=336
-  _globals['_GPUQUARANTINE']._serialized_end=431
-  _globals['_LOSTGPU']._serialized_start=433
-  _globals['_LOSTGPU']._serialized_end=552
-  _globals['_PROCESSVERDICT']._serialized_start=555
-  _globals['_PROCESSVERDICT']._serialized_end=980
-  _globals['_PROCESSVERDICT_VERDICT']._serialized_start=811
-  _globals['_PROCESSVERDICT_VERDICT']._serialized_end=972
-  _globals['_GPUSHARE']._serialized_start=982
-  _globals['_GPUSHARE']._serialized_end=1045
-  _globals['_GPUPROCESS']._serialized_start=1047
-  _globals['_GPUPROCESS']._serialized_end=1128
+  _globals['_GPU']._serialized_end=482
+  _globals['_PCILINK']._serialized_start=484
+  _globals['_PCILINK']._serialized_end=579
+  _globals['_GPULINK']._serialized_start=582
+  _globals['_GPULINK']._serialized_end=871
+  _globals['_GPULINK_PATH']._serialized_start=723
+  _globals['_GPULINK_PATH']._serialized_end=838
+  _globals['_GPUQUARANTINE']._serialized_start=873
+  _globals['_GPUQUARANTINE']._serialized_end=968
+  _globals['_LOSTGPU']._serialized_start=970
+  _globals['_LOSTGPU']._serialized_end=1089
+  _globals['_PROCESSVERDICT']._serialized_start=1092
+  _globals['_PROCESSVERDICT']._serialized_end=1517
+  _globals['_PROCESSVERDICT_VERDICT']._serialized_start=1348
+  _globals['_PROCESSVERDICT_VERDICT']._serialized_end=1509
+  _globals['_GPUSHARE']._serialized_start=1519
+  _globals['_GPUSHARE']._serialized_end=1582
+  _globals['_GPUPROCESS']._serialized_start=1584
+  _globals['_GPUPROCESS']._serialized_end=1665
 # @@protoc_insertion_point(module_scope)

@@ -36,6 +36,10 @@ class Gpu(_message.Message):
     UTILIZATION_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     QUARANTINE_FIELD_NUMBER: _builtins.int
+    MIG_PARENT_FIELD_NUMBER: _builtins.int
+    PCI_FIELD_NUMBER: _builtins.int
+    POWER_WATTS_FIELD_NUMBER: _builtins.int
+    POWER_LIMIT_WATTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name with NVML's own UUID, such as `gpus/GPU-8f2c…`."""
     index: _builtins.int
@@ -52,6 +56,12 @@ class Gpu(_message.Message):
     """CUDA compute capability, such as `9.0`. Empty if the driver does not say."""
     utilization: _builtins.float
     """Share of the last sample period with a kernel running, 0 to 1. Unset if the driver does not say."""
+    mig_parent: _builtins.str
+    """The GPU that this is a MIG slice of. Empty for a whole GPU."""
+    power_watts: _builtins.float
+    """What it draws now. Unset if the driver does not say."""
+    power_limit_watts: _builtins.float
+    """What it may draw at most. Unset if the driver does not say."""
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuProcess]:
         """Processes with memory on this GPU."""
@@ -59,6 +69,10 @@ class Gpu(_message.Message):
     @_builtins.property
     def quarantine(self) -> Global___GpuQuarantine:
         """Why no engine is placed here. Unset while engines may be."""
+
+    @_builtins.property
+    def pci(self) -> Global___PciLink:
+        """How it is plugged into the host. Unset if the driver does not say."""
 
     def __init__(
         self,
@@ -73,16 +87,152 @@ class Gpu(_message.Message):
         utilization: _builtins.float | None = ...,
         processes: _abc.Iterable[Global___GpuProcess] | None = ...,
         quarantine: Global___GpuQuarantine | None = ...,
+        mig_parent: _builtins.str = ...,
+        pci: Global___PciLink | None = ...,
+        power_watts: _builtins.float | None = ...,
+        power_limit_watts: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_utilization", b"_utilization", "quarantine", b"quarantine", "utilization", b"utilization"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_power_limit_watts", b"_power_limit_watts", "_power_watts", b"_power_watts", "_utilization", b"_utilization", "pci", b"pci", "power_limit_watts", b"power_limit_watts", "power_watts", b"power_watts", "quarantine", b"quarantine", "utilization", b"utilization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_utilization", b"_utilization", "compute_capability", b"compute_capability", "free_bytes", b"free_bytes", "index", b"index", "name", b"name", "processes", b"processes", "product", b"product", "quarantine", b"quarantine", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "utilization", b"utilization"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_power_limit_watts", b"_power_limit_watts", "_power_watts", b"_power_watts", "_utilization", b"_utilization", "compute_capability", b"compute_capability", "free_bytes", b"free_bytes", "index", b"index", "mig_parent", b"mig_parent", "name", b"name", "pci", b"pci", "power_limit_watts", b"power_limit_watts", "power_watts", b"power_watts", "processes", b"processes", "product", b"product", "quarantine", b"quarantine", "total_bytes", b"total_bytes", "used_bytes", b"used_bytes", "utilization", b"utilization"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__power_limit_watts: _TypeAlias = _typing.Literal["power_limit_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_limit_watts: _TypeAlias = _typing.Literal["_power_limit_watts", b"_power_limit_watts"]  # noqa: Y015
+    _WhichOneofReturnType__power_watts: _TypeAlias = _typing.Literal["power_watts"]  # noqa: Y015
+    _WhichOneofArgType__power_watts: _TypeAlias = _typing.Literal["_power_watts", b"_power_watts"]  # noqa: Y015
     _WhichOneofReturnType__utilization: _TypeAlias = _typing.Literal["utilization"]  # noqa: Y015
     _WhichOneofArgType__utilization: _TypeAlias = _typing.Literal["_utilization", b"_utilization"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_limit_watts) -> _WhichOneofReturnType__power_limit_watts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power_watts) -> _WhichOneofReturnType__power_watts | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__utilization) -> _WhichOneofReturnType__utilization | None: ...
 
 Global___Gpu: _TypeAlias = Gpu  # noqa: Y015
+
+@_typing.final
+class PciLink(_message.Message):
+    """How a GPU is plugged into the host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUS_ID_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    bus_id: _builtins.str
+    """Domain, bus, device and function, such as `00000000:3B:00.0`."""
+    generation: _builtins.int
+    """The fastest PCIe generation that both ends can. Unset if the driver does not say."""
+    width: _builtins.int
+    """The most lanes that both ends can. Unset if the driver does not say."""
+    def __init__(
+        self,
+        *,
+        bus_id: _builtins.str = ...,
+        generation: _builtins.int | None = ...,
+        width: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_width", b"_width", "generation", b"generation", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "_width", b"_width", "bus_id", b"bus_id", "generation", b"generation", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__generation) -> _WhichOneofReturnType__generation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
+Global___PciLink: _TypeAlias = PciLink  # noqa: Y015
+
+@_typing.final
+class GpuLink(_message.Message):
+    """How two GPUs of one host reach each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Path:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GpuLink._Path.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PATH_UNSPECIFIED: GpuLink._Path.ValueType  # 0
+        """The driver does not say."""
+        PATH_BOARD: GpuLink._Path.ValueType  # 1
+        """The same board."""
+        PATH_PIX: GpuLink._Path.ValueType  # 2
+        """One PCIe bridge."""
+        PATH_PXB: GpuLink._Path.ValueType  # 3
+        """Several PCIe bridges."""
+        PATH_PHB: GpuLink._Path.ValueType  # 4
+        """The CPU's host bridge."""
+        PATH_NODE: GpuLink._Path.ValueType  # 5
+        """Host bridges of one NUMA node."""
+        PATH_SYS: GpuLink._Path.ValueType  # 6
+        """The link between NUMA nodes."""
+
+    class Path(_Path, metaclass=_PathEnumTypeWrapper):
+        """What the two have in common on the way over PCIe, from near to far, in the words of `nvidia-smi topo`. More values
+        may be added.
+        """
+
+    PATH_UNSPECIFIED: GpuLink.Path.ValueType  # 0
+    """The driver does not say."""
+    PATH_BOARD: GpuLink.Path.ValueType  # 1
+    """The same board."""
+    PATH_PIX: GpuLink.Path.ValueType  # 2
+    """One PCIe bridge."""
+    PATH_PXB: GpuLink.Path.ValueType  # 3
+    """Several PCIe bridges."""
+    PATH_PHB: GpuLink.Path.ValueType  # 4
+    """The CPU's host bridge."""
+    PATH_NODE: GpuLink.Path.ValueType  # 5
+    """Host bridges of one NUMA node."""
+    PATH_SYS: GpuLink.Path.ValueType  # 6
+    """The link between NUMA nodes."""
+
+    FIRST_GPU_FIELD_NUMBER: _builtins.int
+    SECOND_GPU_FIELD_NUMBER: _builtins.int
+    NVLINK_COUNT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    PEER_ACCESS_FIELD_NUMBER: _builtins.int
+    first_gpu: _builtins.str
+    """The GPU with the lower index, such as `gpus/GPU-8f2c…`."""
+    second_gpu: _builtins.str
+    """The other one."""
+    nvlink_count: _builtins.int
+    """NVLinks between them, or from each to the NVSwitch that they share. Unset if the driver does not say."""
+    path: Global___GpuLink.Path.ValueType
+    """The way over PCIe."""
+    peer_access: _builtins.bool
+    """Whether they can read and write each other's memory. Unset if the driver does not say."""
+    def __init__(
+        self,
+        *,
+        first_gpu: _builtins.str = ...,
+        second_gpu: _builtins.str = ...,
+        nvlink_count: _builtins.int | None = ...,
+        path: Global___GpuLink.Path.ValueType = ...,
+        peer_access: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nvlink_count", b"_nvlink_count", "_peer_access", b"_peer_access", "nvlink_count", b"nvlink_count", "peer_access", b"peer_access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nvlink_count", b"_nvlink_count", "_peer_access", b"_peer_access", "first_gpu", b"first_gpu", "nvlink_count", b"nvlink_count", "path", b"path", "peer_access", b"peer_access", "second_gpu", b"second_gpu"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__nvlink_count: _TypeAlias = _typing.Literal["nvlink_count"]  # noqa: Y015
+    _WhichOneofArgType__nvlink_count: _TypeAlias = _typing.Literal["_nvlink_count", b"_nvlink_count"]  # noqa: Y015
+    _WhichOneofReturnType__peer_access: _TypeAlias = _typing.Literal["peer_access"]  # noqa: Y015
+    _WhichOneofArgType__peer_access: _TypeAlias = _typing.Literal["_peer_access", b"_peer_access"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nvlink_count) -> _WhichOneofReturnType__nvlink_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peer_access) -> _WhichOneofReturnType__peer_access | None: ...
+
+Global___GpuLink: _TypeAlias = GpuLink  # noqa: Y015
 
 @_typing.final
 class GpuQuarantine(_message.Message):

@@ -29,7 +29,7 @@ from vllmd.v1 import event_pb2 as vllmd_dot_v1_dot_event__pb2
 from vllmd.v1 import gpu_pb2 as vllmd_dot_v1_dot_gpu__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvllmd/v1/host_service.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15vllmd/v1/engine.proto\x1a\x14vllmd/v1/event.proto\x1a\x12vllmd/v1/gpu.proto\"\x12\n\x10GetStatusRequest\"\x97\x01\n\x11GetStatusResponse\x12\x1c\n\x04host\x18\x01 \x01(\x0b\x32\x0e.vllmd.v1.Host\x12\x1b\n\x04gpus\x18\x02 \x03(\x0b\x32\r.vllmd.v1.Gpu\x12!\n\x07\x65ngines\x18\x03 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12$\n\tlost_gpus\x18\x04 \x03(\x0b\x32\x11.vllmd.v1.LostGpu\"\xa4\x02\n\x04Host\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x13\n\x0b\x63ontainment\x18\x06 \x01(\t\x12\x11\n\tgpu_error\x18\x07 \x01(\t\x12\x16\n\x0e\x64river_version\x18\x08 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\t \x01(\x03\x12\x1e\n\x16memory_available_bytes\x18\n \x01(\x03\x12\x15\n\rengine_python\x18\x0b \x01(\t\x12\x17\n\x0fgpus_unreadable\x18\x0c \x01(\x08\"0\n\x11StopEngineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"6\n\x12StopEngineResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"M\n\x0fTailLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05lines\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\x08\n\x06_lines\"!\n\x10TailLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"\x19\n\x17ListGpuProcessesRequest\"\x90\x01\n\x18ListGpuProcessesResponse\x12+\n\tprocesses\x18\x01 \x03(\x0b\x32\x18.vllmd.v1.ProcessVerdict\x12\x1d\n\x15\x66oreign_orphan_policy\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"0\n\x0eReclaimRequest\x12\x11\n\tconfirmed\x18\x01 \x01(\x08\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"h\n\x0fReclaimResponse\x12+\n\tprocesses\x18\x01 \x03(\x0b\x32\x18.vllmd.v1.ProcessVerdict\x12(\n\x07reports\x18\x02 \x03(\x0b\x32\x17.vllmd.v1.ReclaimReport\"2\n\x12WatchEventsRequest\x12\x0c\n\x04last\x18\x01 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"L\n\x13WatchEventsResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.vllmd.v1.Event\x12\x14\n\x0cmissed_count\x18\x02 \x01(\x03\x32\xca\x03\n\x0bHostService\x12\x44\n\tGetStatus\x12\x1a.vllmd.v1.GetStatusRequest\x1a\x1b.vllmd.v1.GetStatusResponse\x12G\n\nStopEngine\x12\x1b.vllmd.v1.StopEngineRequest\x1a\x1c.vllmd.v1.StopEngineResponse\x12\x43\n\x08TailLogs\x12\x19.vllmd.v1.TailLogsRequest\x1a\x1a.vllmd.v1.TailLogsResponse0\x01\x12Y\n\x10ListGpuProcesses\x12!.vllmd.v1.ListGpuProcessesRequest\x1a\".vllmd.v1.ListGpuProcessesResponse\x12>\n\x07Reclaim\x12\x18.vllmd.v1.ReclaimRequest\x1a\x19.vllmd.v1.ReclaimResponse\x12L\n\x0bWatchEvents\x12\x1c.vllmd.v1.WatchEventsRequest\x1a\x1d.vllmd.v1.WatchEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvllmd/v1/host_service.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15vllmd/v1/engine.proto\x1a\x14vllmd/v1/event.proto\x1a\x12vllmd/v1/gpu.proto\"\x12\n\x10GetStatusRequest\"\x97\x01\n\x11GetStatusResponse\x12\x1c\n\x04host\x18\x01 \x01(\x0b\x32\x0e.vllmd.v1.Host\x12\x1b\n\x04gpus\x18\x02 \x03(\x0b\x32\r.vllmd.v1.Gpu\x12!\n\x07\x65ngines\x18\x03 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12$\n\tlost_gpus\x18\x04 \x03(\x0b\x32\x11.vllmd.v1.LostGpu\"\xa4\x02\n\x04Host\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12\x13\n\x0b\x63ontainment\x18\x06 \x01(\t\x12\x11\n\tgpu_error\x18\x07 \x01(\t\x12\x16\n\x0e\x64river_version\x18\x08 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\t \x01(\x03\x12\x1e\n\x16memory_available_bytes\x18\n \x01(\x03\x12\x15\n\rengine_python\x18\x0b \x01(\t\x12\x17\n\x0fgpus_unreadable\x18\x0c \x01(\x08\"\x11\n\x0fListGpusRequest\"\xb4\x01\n\x10ListGpusResponse\x12\x1b\n\x04gpus\x18\x01 \x03(\x0b\x32\r.vllmd.v1.Gpu\x12 \n\x05links\x18\x02 \x03(\x0b\x32\x11.vllmd.v1.GpuLink\x12$\n\tlost_gpus\x18\x03 \x03(\x0b\x32\x11.vllmd.v1.LostGpu\x12\x16\n\x0e\x64river_version\x18\x04 \x01(\t\x12\x14\n\x0c\x63uda_version\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"$\n\x13ListProfilesRequest\x12\r\n\x05model\x18\x01 \x01(\t\"?\n\x14ListProfilesResponse\x12\'\n\x08profiles\x18\x01 \x03(\x0b\x32\x15.vllmd.v1.LoadProfile\"&\n\x15\x46orgetProfilesRequest\x12\r\n\x05model\x18\x01 \x01(\t\"1\n\x16\x46orgetProfilesResponse\x12\x17\n\x0f\x66orgotten_count\x18\x01 \x01(\x05\"0\n\x11StopEngineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"6\n\x12StopEngineResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"M\n\x0fTailLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05lines\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\x08\n\x06_lines\"!\n\x10TailLogsResponse\x12\r\n\x05lines\x18\x01 \x03(\t\"\x19\n\x17ListGpuProcessesRequest\"\x90\x01\n\x18ListGpuProcessesResponse\x12+\n\tprocesses\x18\x01 \x03(\x0b\x32\x18.vllmd.v1.ProcessVerdict\x12\x1d\n\x15\x66oreign_orphan_policy\x18\x02 \x01(\t\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"0\n\x0eReclaimRequest\x12\x11\n\tconfirmed\x18\x01 \x01(\x08\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"h\n\x0fReclaimResponse\x12+\n\tprocesses\x18\x01 \x03(\x0b\x32\x18.vllmd.v1.ProcessVerdict\x12(\n\x07reports\x18\x02 \x03(\x0b\x32\x17.vllmd.v1.ReclaimReport\"2\n\x12WatchEventsRequest\x12\x0c\n\x04last\x18\x01 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\"L\n\x13WatchEventsResponse\x12\x1f\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.vllmd.v1.Event\x12\x14\n\x0cmissed_count\x18\x02 \x01(\x03\x32\xb1\x05\n\x0bHostService\x12\x44\n\tGetStatus\x12\x1a.vllmd.v1.GetStatusRequest\x1a\x1b.vllmd.v1.GetStatusResponse\x12\x41\n\x08ListGpus\x12\x19.vllmd.v1.ListGpusRequest\x1a\x1a.vllmd.v1.ListGpusResponse\x12M\n\x0cListProfiles\x12\x1d.vllmd.v1.ListProfilesRequest\x1a\x1e.vllmd.v1.ListProfilesResponse\x12S\n\x0e\x46orgetProfiles\x12\x1f.vllmd.v1.ForgetProfilesRequest\x1a .vllmd.v1.ForgetProfilesResponse\x12G\n\nStopEngine\x12\x1b.vllmd.v1.StopEngineRequest\x1a\x1c.vllmd.v1.StopEngineResponse\x12\x43\n\x08TailLogs\x12\x19.vllmd.v1.TailLogsRequest\x1a\x1a.vllmd.v1.TailLogsResponse0\x01\x12Y\n\x10ListGpuProcesses\x12!.vllmd.v1.ListGpuProcessesRequest\x1a\".vllmd.v1.ListGpuProcessesResponse\x12>\n\x07Reclaim\x12\x18.vllmd.v1.ReclaimRequest\x1a\x19.vllmd.v1.ReclaimResponse\x12L\n\x0bWatchEvents\x12\x1c.vllmd.v1.WatchEventsRequest\x1a\x1d.vllmd.v1.WatchEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,26 +42,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE']._serialized_end=343
   _globals['_HOST']._serialized_start=346
   _globals['_HOST']._serialized_end=638
-  _globals['_STOPENGINEREQUEST']._serialized_start=640
-  _globals['_STOPENGINEREQUEST']._serialized_end=688
-  _globals['_STOPENGINERESPONSE']._serialized_start=690
-  _globals['_STOPENGINERESPONSE']._serialized_end=744
-  _globals['_TAILLOGSREQUEST']._serialized_start=746
-  _globals['_TAILLOGSREQUEST']._serialized_end=823
-  _globals['_TAILLOGSRESPONSE']._serialized_start=825
-  _globals['_TAILLOGSRESPONSE']._serialized_end=858
-  _globals['_LISTGPUPROCESSESREQUEST']._serialized_start=860
-  _globals['_LISTGPUPROCESSESREQUEST']._serialized_end=885
-  _globals['_LISTGPUPROCESSESRESPONSE']._serialized_start=888
-  _globals['_LISTGPUPROCESSESRESPONSE']._serialized_end=1032
-  _globals['_RECLAIMREQUEST']._serialized_start=1034
-  _globals['_RECLAIMREQUEST']._serialized_end=1082
-  _globals['_RECLAIMRESPONSE']._serialized_start=1084
-  _globals['_RECLAIMRESPONSE']._serialized_end=1188
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=1190
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1240
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1242
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1318
-  _globals['_HOSTSERVICE']._serialized_start=1321
-  _globals['_HOSTSERVICE']._serialized_end=1779
+  _globals['_LISTGPUSREQUEST']._serialized_start=640
+  _globals['_LISTGPUSREQUEST']._serialized_end=657
+  _globals['_LISTGPUSRESPONSE']._serialized_start=660
+  _globals['_LISTGPUSRESPONSE']._serialized_end=840
+  _globals['_LISTPROFILESREQUEST']._serialized_start=842
+  _globals['_LISTPROFILESREQUEST']._serialized_end=878
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=880
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=943
+  _globals['_FORGETPROFILESREQUEST']._serialized_start=945
+  _globals['_FORGETPROFILESREQUEST']._serialized_end=983
+  _globals['_FORGETPROFILESRESPONSE']._serialized_start=985
+  _globals['_FORGETPROFILESRESPONSE']._serialized_end=1034
+  _globals['_STOPENGINEREQUEST']._serialized_start=1036
+  _globals['_STOPENGINEREQUEST']._serialized_end=1084
+  _globals['_STOPENGINERESPONSE']._serialized_start=1086
+  _globals['_STOPENGINERESPONSE']._serialized_end=1140
+  _globals['_TAILLOGSREQUEST']._serialized_start=1142
+  _globals['_TAILLOGSREQUEST']._serialized_end=1219
+  _globals['_TAILLOGSRESPONSE']._serialized_start=1221
+  _globals['_TAILLOGSRESPONSE']._serialized_end=1254
+  _globals['_LISTGPUPROCESSESREQUEST']._serialized_start=1256
+  _globals['_LISTGPUPROCESSESREQUEST']._serialized_end=1281
+  _globals['_LISTGPUPROCESSESRESPONSE']._serialized_start=1284
+  _globals['_LISTGPUPROCESSESRESPONSE']._serialized_end=1428
+  _globals['_RECLAIMREQUEST']._serialized_start=1430
+  _globals['_RECLAIMREQUEST']._serialized_end=1478
+  _globals['_RECLAIMRESPONSE']._serialized_start=1480
+  _globals['_RECLAIMRESPONSE']._serialized_end=1584
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1586
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1636
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1638
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1714
+  _globals['_HOSTSERVICE']._serialized_start=1717
+  _globals['_HOSTSERVICE']._serialized_end=2406
 # @@protoc_insertion_point(module_scope)

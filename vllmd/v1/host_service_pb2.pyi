@@ -153,6 +153,161 @@ class Host(_message.Message):
 Global___Host: _TypeAlias = Host  # noqa: Y015
 
 @_typing.final
+class ListGpusRequest(_message.Message):
+    """Asks for the GPUs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGpusRequest: _TypeAlias = ListGpusRequest  # noqa: Y015
+
+@_typing.final
+class ListGpusResponse(_message.Message):
+    """The GPUs of the host at one moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPUS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    LOST_GPUS_FIELD_NUMBER: _builtins.int
+    DRIVER_VERSION_FIELD_NUMBER: _builtins.int
+    CUDA_VERSION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    driver_version: _builtins.str
+    """NVIDIA's driver, such as `580.65.06`. Empty without one."""
+    cuda_version: _builtins.str
+    """The newest CUDA that the driver runs, such as `13.0`. Empty if it does not say."""
+    error: _builtins.str
+    """Why there are none, as a phrase. Empty if there are."""
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.Gpu]:
+        """Those that can be read."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.GpuLink]:
+        """How every two of them are connected, as far as the driver says."""
+
+    @_builtins.property
+    def lost_gpus(self) -> _containers.RepeatedCompositeFieldContainer[_gpu_pb2.LostGpu]:
+        """Those that fell off the bus."""
+
+    def __init__(
+        self,
+        *,
+        gpus: _abc.Iterable[_gpu_pb2.Gpu] | None = ...,
+        links: _abc.Iterable[_gpu_pb2.GpuLink] | None = ...,
+        lost_gpus: _abc.Iterable[_gpu_pb2.LostGpu] | None = ...,
+        driver_version: _builtins.str = ...,
+        cuda_version: _builtins.str = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_version", b"cuda_version", "driver_version", b"driver_version", "error", b"error", "gpus", b"gpus", "links", b"links", "lost_gpus", b"lost_gpus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGpusResponse: _TypeAlias = ListGpusResponse  # noqa: Y015
+
+@_typing.final
+class ListProfilesRequest(_message.Message):
+    """Which profiles to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Only those of one model, as clients name it. Empty for all."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProfilesRequest: _TypeAlias = ListProfilesRequest  # noqa: Y015
+
+@_typing.final
+class ListProfilesResponse(_message.Message):
+    """What loads took, the newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.LoadProfile]:
+        """One for each model, settings, kind of GPU and version of vLLM."""
+
+    def __init__(
+        self,
+        *,
+        profiles: _abc.Iterable[_engine_pb2.LoadProfile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProfilesResponse: _TypeAlias = ListProfilesResponse  # noqa: Y015
+
+@_typing.final
+class ForgetProfilesRequest(_message.Message):
+    """Which profiles to forget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Only those of one model, as clients name it. Empty for all."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetProfilesRequest: _TypeAlias = ForgetProfilesRequest  # noqa: Y015
+
+@_typing.final
+class ForgetProfilesResponse(_message.Message):
+    """What was forgotten."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORGOTTEN_COUNT_FIELD_NUMBER: _builtins.int
+    forgotten_count: _builtins.int
+    """How many profiles."""
+    def __init__(
+        self,
+        *,
+        forgotten_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten_count", b"forgotten_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetProfilesResponse: _TypeAlias = ForgetProfilesResponse  # noqa: Y015
+
+@_typing.final
 class StopEngineRequest(_message.Message):
     """An engine to stop."""
 

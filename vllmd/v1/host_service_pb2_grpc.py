@@ -40,6 +40,21 @@ class HostServiceStub(object):
                 request_serializer=vllmd_dot_v1_dot_host__service__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=vllmd_dot_v1_dot_host__service__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.ListGpus = channel.unary_unary(
+                '/vllmd.v1.HostService/ListGpus',
+                request_serializer=vllmd_dot_v1_dot_host__service__pb2.ListGpusRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_host__service__pb2.ListGpusResponse.FromString,
+                _registered_method=True)
+        self.ListProfiles = channel.unary_unary(
+                '/vllmd.v1.HostService/ListProfiles',
+                request_serializer=vllmd_dot_v1_dot_host__service__pb2.ListProfilesRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_host__service__pb2.ListProfilesResponse.FromString,
+                _registered_method=True)
+        self.ForgetProfiles = channel.unary_unary(
+                '/vllmd.v1.HostService/ForgetProfiles',
+                request_serializer=vllmd_dot_v1_dot_host__service__pb2.ForgetProfilesRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_host__service__pb2.ForgetProfilesResponse.FromString,
+                _registered_method=True)
         self.StopEngine = channel.unary_unary(
                 '/vllmd.v1.HostService/StopEngine',
                 request_serializer=vllmd_dot_v1_dot_host__service__pb2.StopEngineRequest.SerializeToString,
@@ -73,6 +88,27 @@ class HostServiceServicer(object):
 
     def GetStatus(self, request, context):
         """Gets the host, its GPUs and its engines at one moment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGpus(self, request, context):
+        """Lists the GPUs and how they are connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProfiles(self, request, context):
+        """Lists what earlier loads really took, which later plans go by.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetProfiles(self, request, context):
+        """Forgets what earlier loads took.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +158,21 @@ def add_HostServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=vllmd_dot_v1_dot_host__service__pb2.GetStatusRequest.FromString,
                     response_serializer=vllmd_dot_v1_dot_host__service__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'ListGpus': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGpus,
+                    request_deserializer=vllmd_dot_v1_dot_host__service__pb2.ListGpusRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_host__service__pb2.ListGpusResponse.SerializeToString,
+            ),
+            'ListProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProfiles,
+                    request_deserializer=vllmd_dot_v1_dot_host__service__pb2.ListProfilesRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_host__service__pb2.ListProfilesResponse.SerializeToString,
+            ),
+            'ForgetProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetProfiles,
+                    request_deserializer=vllmd_dot_v1_dot_host__service__pb2.ForgetProfilesRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_host__service__pb2.ForgetProfilesResponse.SerializeToString,
             ),
             'StopEngine': grpc.unary_unary_rpc_method_handler(
                     servicer.StopEngine,
@@ -177,6 +228,87 @@ class HostService(object):
             '/vllmd.v1.HostService/GetStatus',
             vllmd_dot_v1_dot_host__service__pb2.GetStatusRequest.SerializeToString,
             vllmd_dot_v1_dot_host__service__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGpus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.HostService/ListGpus',
+            vllmd_dot_v1_dot_host__service__pb2.ListGpusRequest.SerializeToString,
+            vllmd_dot_v1_dot_host__service__pb2.ListGpusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.HostService/ListProfiles',
+            vllmd_dot_v1_dot_host__service__pb2.ListProfilesRequest.SerializeToString,
+            vllmd_dot_v1_dot_host__service__pb2.ListProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.HostService/ForgetProfiles',
+            vllmd_dot_v1_dot_host__service__pb2.ForgetProfilesRequest.SerializeToString,
+            vllmd_dot_v1_dot_host__service__pb2.ForgetProfilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,12 @@ class HostServiceStub:
     def __new__(cls, channel: _aio.Channel) -> HostServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.GetStatusRequest, _host_service_pb2.GetStatusResponse]
     """Gets the host, its GPUs and its engines at one moment."""
+    ListGpus: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ListGpusRequest, _host_service_pb2.ListGpusResponse]
+    """Lists the GPUs and how they are connected."""
+    ListProfiles: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ListProfilesRequest, _host_service_pb2.ListProfilesResponse]
+    """Lists what earlier loads really took, which later plans go by."""
+    ForgetProfiles: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ForgetProfilesRequest, _host_service_pb2.ForgetProfilesResponse]
+    """Forgets what earlier loads took."""
     StopEngine: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.StopEngineRequest, _host_service_pb2.StopEngineResponse]
     """Stops an engine whatever leases it has, and answers when it is gone, with the proof of it. Streams that
     run on it end with UNAVAILABLE `ENGINE_STOPPED`.
@@ -57,6 +63,12 @@ class HostServiceAsyncStub(HostServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_host_service_pb2.GetStatusRequest, _host_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Gets the host, its GPUs and its engines at one moment."""
+    ListGpus: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ListGpusRequest, _host_service_pb2.ListGpusResponse]  # type: ignore[assignment]
+    """Lists the GPUs and how they are connected."""
+    ListProfiles: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ListProfilesRequest, _host_service_pb2.ListProfilesResponse]  # type: ignore[assignment]
+    """Lists what earlier loads really took, which later plans go by."""
+    ForgetProfiles: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ForgetProfilesRequest, _host_service_pb2.ForgetProfilesResponse]  # type: ignore[assignment]
+    """Forgets what earlier loads took."""
     StopEngine: _aio.UnaryUnaryMultiCallable[_host_service_pb2.StopEngineRequest, _host_service_pb2.StopEngineResponse]  # type: ignore[assignment]
     """Stops an engine whatever leases it has, and answers when it is gone, with the proof of it. Streams that
     run on it end with UNAVAILABLE `ENGINE_STOPPED`.
@@ -82,6 +94,30 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_service_pb2.GetStatusResponse, _abc.Awaitable[_host_service_pb2.GetStatusResponse]]:
         """Gets the host, its GPUs and its engines at one moment."""
+
+    @_abc_1.abstractmethod
+    def ListGpus(
+        self,
+        request: _host_service_pb2.ListGpusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ListGpusResponse, _abc.Awaitable[_host_service_pb2.ListGpusResponse]]:
+        """Lists the GPUs and how they are connected."""
+
+    @_abc_1.abstractmethod
+    def ListProfiles(
+        self,
+        request: _host_service_pb2.ListProfilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ListProfilesResponse, _abc.Awaitable[_host_service_pb2.ListProfilesResponse]]:
+        """Lists what earlier loads really took, which later plans go by."""
+
+    @_abc_1.abstractmethod
+    def ForgetProfiles(
+        self,
+        request: _host_service_pb2.ForgetProfilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_host_service_pb2.ForgetProfilesResponse, _abc.Awaitable[_host_service_pb2.ForgetProfilesResponse]]:
+        """Forgets what earlier loads took."""
 
     @_abc_1.abstractmethod
     def StopEngine(

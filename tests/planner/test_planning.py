@@ -14,7 +14,7 @@ from vllmd.models.layers import Kind
 from vllmd.planner.choice import Choice, Infeasible
 from vllmd.planner.context import DEFAULT_UTILIZATION, SMALLEST
 from vllmd.planner.memory import GUESS_BYTES
-from vllmd.planner.plan import CPU_KV_BYTES, MARGIN_BYTES, Plan, plan
+from vllmd.planner.planning import CPU_KV_BYTES, MARGIN_BYTES, Plan, plan
 
 LLAMA_8B = ModelFacts(
     attention_heads=32, kv_heads=8, head_dim=128, kinds=(Kind.FULL,) * 32, max_model_len=131072, weight_bytes=16 * GIB
