@@ -4,10 +4,12 @@ Run under the interpreter that has vLLM. Prints one line, `MEASURED {…}`: byte
 for them. Weights are random, and no tokenizer is needed.
 """
 
+import contextlib
 import json
 import logging
 import os
 import sys
+import threading
 import time
 
 _NAMES = {
@@ -31,15 +33,47 @@ def of_worker(worker):  # type: ignore[no-untyped-def]
     return {name: None if value is None else int(value) for name, value in found.items()}
 
 
+class Watch:
+    """What NVML sees in use on the GPUs of `CUDA_VISIBLE_DEVICES`: at first, and at most; the fullest counts."""
+
+    def __init__(self) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        numbers = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(int(number)) for number in numbers]
+        self._look = lambda: max(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in handles)
+        self.before = self.peak = self._look()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.1):
+            self.peak = max(self.peak, self._look())
+
+    def end(self) -> dict[str, int]:
+        """Stop, and say what was seen."""
+        self._done.set()
+        self._thread.join()
+        return {"nvml_before_bytes": self.before, "nvml_peak_bytes": max(self.peak, self._look())}
+
+
 def main(model: str, arguments: dict) -> None:  # type: ignore[type-arg]
     """Load, and print."""
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # for the function above, which goes to the worker
     from vllm import LLM
 
+    watch = None
+    with contextlib.suppress(Exception):  # a host without a GPU has no NVML
+        watch = Watch()
     begun = time.monotonic()
     llm = LLM(model=model, **({"load_format": "dummy", "skip_tokenizer_init": True} | arguments))
     seconds = time.monotonic() - begun
-    found = llm.collective_rpc(of_worker)[0]
+    each = llm.collective_rpc(of_worker)
+    found = {name: max((one[name] or 0 for one in each), default=0) for name in each[0]}
+    found["kv_cache_bytes"] = min((one["kv_cache_bytes"] or 0 for one in each), default=0)
+    found |= watch.end() if watch else {}
     config = llm.llm_engine.vllm_config
     cache, scheduler = config.cache_config, config.scheduler_config
     found |= {

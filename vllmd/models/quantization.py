@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from vllmd.models import fields
-from vllmd.models.fields import Config, boolean, inner, integer, word
+from vllmd.models.fields import Config, boolean, inner, integer, integers, word
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Quantization:
     """How many weights share a scale; `None` for a scale for each channel or matrix."""
     experts_only: bool = False
     """Whether only experts are packed, and all else is as it was."""
+    blocks: bool = False
+    """Whether scales are of square blocks, which a division among GPUs must keep whole."""
 
     def bytes_of(self, weights: int) -> int | None:
         """Work out what so many packed weights take, scales and zero points included."""
@@ -69,7 +71,8 @@ def read(config: Config) -> Quantization | None:
             return Quantization("modelopt_fp4" if bits == 4 else method, bits, 16 if bits == 4 else None)
         case _:
             bits = integer(found, "bits", "w_bit", "weight_bits") or _BITS.get(method)
-            return Quantization(method, bits, integer(found, "group_size", "q_group_size"))
+            blocks = bool(integers(found, "weight_block_size"))
+            return Quantization(method, bits, integer(found, "group_size", "q_group_size"), blocks=blocks)
 
 
 def _compressed(found: Config) -> Quantization:

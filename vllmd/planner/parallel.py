@@ -1,29 +1,52 @@
-"""Among how many GPUs a model can be divided."""
+"""Among how many GPUs a model can be divided, and in which way it is best done."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
-from vllmd.planner.choice import Infeasible
+from vllmd.planner.choice import Draft, Infeasible, Source
+from vllmd.planner.topology import Topology
+from vllmd.planner.use_cases import Spread
 
 _MOST_GPUS = 64
 """Sizes beyond are not worth naming."""
 
+_ALONE = "the model's heads are not known yet, so one GPU"
 
-def sizes(facts: ModelFacts, most: int) -> list[int]:
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shape:
+    """One way to divide a model."""
+
+    gpus: tuple[Gpu, ...]
+    tensor: int
+    pipeline: int = 1
+    replicas: int = 1
+    reason: str = ""
+    source: Source = "hardware"
+
+
+def sizes(facts: ModelFacts | None, most: int) -> list[int]:
     """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's attention heads.
 
-    Those of keys and values too, or each of them copied to as many. All numbers for a model without heads.
+    Those of keys and values too, or each of them copied to as many. All numbers for a model without heads, and one
+    for a model of which nothing is known.
     """
+    if facts is None:
+        return [1]
     heads, kv = facts.attention_heads, facts.kv_heads or facts.attention_heads
     if heads is None or kv is None:
-        return list(range(1, most + 1))
+        return list(range(1, most + 1)) if facts.kinds else [1]
     if facts.latent_dim is not None:
         kv = 1  # MLA's vector is for all heads, and on each GPU
     return [n for n in range(1, most + 1) if heads % n == 0 and (kv % n == 0 or n % kv == 0)]
 
 
 def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
-    """Refuse a `tensor_parallel_size` that the client set and that divides no heads, with those that do."""
+    """Refuse a `tensor_parallel_size` that was set and that divides no heads, with those that do."""
     if facts is None or facts.attention_heads is None or facts.attention_heads % wanted == 0:
         return None
     heads = facts.attention_heads
@@ -35,3 +58,99 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
         forever=True,
         invalid=True,
     )
+
+
+def shapes(
+    draft: Draft, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology, spread: Spread, several: bool
+) -> Iterator[Shape]:
+    """List the ways to divide a model among GPUs that are alike, the one to try first first.
+
+    Args:
+        draft: what is settled; a parallel size there is kept.
+        facts: the model.
+        gpus: those that may be used.
+        topology: how they are connected.
+        spread: how many are wanted.
+        several: whether a caller can take replicas.
+    """
+    fixed = draft.count("tensor_parallel_size")
+    stages = draft.count("pipeline_parallel_size", 1) or 1
+    replicas = draft.count("data_parallel_size", 1) or 1
+    most = len(gpus) // (stages * replicas)
+    possible = [fixed] if fixed else sizes(facts, most)
+    for size in _in_order([size for size in possible if size <= most], gpus, topology, spread):
+        count = size * stages * replicas
+        for chosen in topology.sets(gpus, count):
+            shape = Shape(chosen, size, stages, replicas, _reason(size, facts, gpus, chosen, topology, spread))
+            if spread == "replicas" and several and "data_parallel_size" not in draft:
+                shape = _with_replicas(shape, facts, gpus)
+            yield shape
+    if "pipeline_parallel_size" not in draft and replicas == 1 and _has_stages(facts):
+        yield from _staged(fixed, facts, gpus, topology)
+
+
+def _in_order(possible: Sequence[int], gpus: Sequence[Gpu], topology: Topology, spread: Spread) -> list[int]:
+    """Order sizes by what is wanted: beyond an island of NVLink only where that does not suffice."""
+    ascending = sorted(possible)
+    island = max((len(one) for one in topology.islands(gpus)), default=0)
+    inside = [size for size in ascending if size <= island]
+    match spread:
+        case "fewest" | "replicas":
+            return ascending
+        case "island" if not island:
+            return ascending
+        case _ if inside and inside[-1] > 1:
+            beyond = [size for size in ascending if size > inside[-1]]
+            return [inside[-1], *beyond, *reversed(inside[:-1])]
+        case _:
+            return ascending[::-1]
+
+
+def _reason(
+    size: int,
+    facts: ModelFacts | None,
+    gpus: Sequence[Gpu],
+    chosen: Sequence[Gpu],
+    topology: Topology,
+    spread: Spread,
+) -> str:
+    if facts is None or (facts.attention_heads is None and not facts.kinds):
+        return _ALONE
+    heads = "the model" if facts.attention_heads is None else f"{facts.attention_heads} attention heads"
+    kv = f" ({facts.kv_heads} of keys and values)" if facts.kv_heads and facts.attention_heads else ""
+    if size == 1 or spread in ("fewest", "replicas"):
+        found = f"as few of {len(gpus)} GPUs as it fits on" if spread in ("fewest", "replicas") else ""
+        return found or f"the most of {len(gpus)} GPUs that {heads}{kv} can be divided among"
+    if topology.all_joined(chosen):
+        return f"{heads}{kv} divided among {size} of {len(gpus)} GPUs, joined by NVLink"
+    apart = "without NVLink between all of them, so what they exchange goes over PCIe"
+    return f"{heads}{kv} divided among {size} of {len(gpus)} GPUs; {apart}"
+
+
+def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Shape:
+    """Use what is left for replicas: of dense models, as those of experts are divided among replicas by vLLM."""
+    replicas = len(gpus) // shape.tensor
+    if facts is None or facts.experts or replicas < 2:
+        return shape
+    used = tuple(sorted(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[: replicas * shape.tensor], key=_index))
+    return dataclasses.replace(shape, gpus=used, replicas=replicas)
+
+
+def _index(gpu: Gpu) -> int:
+    return gpu.index
+
+
+def _has_stages(facts: ModelFacts | None) -> bool:
+    return facts is not None and facts.runner == "generate" and bool(facts.layers) and not facts.multimodal
+
+
+def _staged(
+    fixed: int | None, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology
+) -> Iterator[Shape]:
+    """List ways in stages: for what fits on no number of GPUs that divides the heads."""
+    layers = (facts.layers if facts is not None else None) or 1
+    for stages in range(2, min(len(gpus), layers) + 1):
+        possible = [fixed] if fixed else sizes(facts, len(gpus) // stages)
+        for size in sorted((size for size in possible if size * stages <= len(gpus)), reverse=True):
+            reason = f"{layers} layers in {stages} stages: it fits on no number of GPUs that divides the heads alone"
+            yield Shape(next(topology.sets(gpus, size * stages)), size, stages, 1, reason)

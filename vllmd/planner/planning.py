@@ -1,28 +1,33 @@
-"""Chooses engine arguments from the model and what is free: pure, and every choice has its reason.
+"""Chooses engine arguments from the model, the GPUs and what they are wanted for: pure, and every choice has its reason.
 
-A simple version: as many GPUs as divide the heads, no more memory than is free, a context that fits. What the
-client set is never changed: it is kept, or the plan is infeasible.
+Ways to divide the model are tried in the order of `parallel.shapes`; the first on which the whole context that is
+wanted fits is taken, else the one with the longest. What the client set is never changed: it is kept, or the plan is
+infeasible, with what would make it feasible.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
-from vllmd.models.facts import ModelFacts
-from vllmd.planner import batch, context, parallel
-from vllmd.planner.choice import Choice, Infeasible, gib
-from vllmd.planner.context import DEFAULT_UTILIZATION
-
-MARGIN_BYTES = 512 << 20
-"""Kept free beyond the share: between this plan and vLLM's own check other processes may take some."""
+from vllmd.planner import batch, context, parallel, precision, share, use_cases
+from vllmd.planner.choice import Choice, Draft, Infeasible
+from vllmd.planner.footprint import KvCache, measure
+from vllmd.planner.memory import GpuMemory, Sizes, beyond
+from vllmd.planner.parallel import Shape
+from vllmd.planner.precision import Precision
+from vllmd.planner.profile import Key, key
+from vllmd.planner.request import Request
+from vllmd.planner.topology import Topology, alike
+from vllmd.planner.use_cases import UseCase
 
 CPU_KV_BYTES = 1 << 30
 """KV cache of an engine on the CPU, where vLLM would take a share of main memory."""
 
-_NAMED_HOLDERS = 4
+_BLOCK_OF_FP8 = 128
+"""Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +37,11 @@ class Plan:
     choices: tuple[Choice, ...]
     gpus: tuple[Gpu, ...]
     """Where; none for the CPU."""
+    memory: GpuMemory | None = None
+    """What is on the GPU that has least left, once the engine runs; `None` if that is not known."""
+    cache: KvCache | None = None
+    profile_key: Key | None = None
+    """What this load may be remembered by; `None` if nothing is known of the model."""
 
     @property
     def engine_args(self) -> dict[str, Any]:
@@ -39,100 +49,225 @@ class Plan:
         return {choice.name: choice.value for choice in self.choices}
 
 
-def plan(
-    client: Mapping[str, Any], facts: ModelFacts | None, gpus: Sequence[Gpu], auto: bool = True
-) -> Plan | Infeasible:
-    """Plan one engine.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Tried:
+    """One way, and how good it is."""
 
-    Args:
-        client: engine arguments that the client set, by vLLM's names.
-        facts: what is known of the model; `None` if it has yet to be fetched.
-        gpus: the GPUs that may be used, with what is free now; none means the CPU.
-        auto: whether to choose what the client left open.
-    """
-    choices = [Choice(name, value, "client", "set by the client") for name, value in client.items()]
-    if not gpus:
-        return Plan((*choices, *_on_cpu(client)) if auto else tuple(choices), ())
-    wanted = client.get("tensor_parallel_size")
-    refused = parallel.refusal(int(wanted), facts) if auto and wanted is not None else None
+    plan: Plan
+    fits: bool
+    """Whether the whole context that is wanted does."""
+    length: int
+
+
+def plan(request: Request) -> Plan | Infeasible:
+    """Plan one engine; see `remedies.plan` for one that also says what would help where there is none."""
+    draft = Draft()
+    for name, value in request.client.items():
+        draft.choose(name, value, "client", "set by the client")
+    for name, value in request.host.items():
+        draft.choose(name, value, "host", "set by this host's configuration")
+    use_case = use_cases.named(request.use_case)
+    if use_case is None:
+        return _unknown_use_case(str(request.use_case))
+    if not request.auto:
+        return _as_asked(draft, request)
+    refused = context.refusal(draft, request.facts) or batch.refusal(draft)
     if refused is not None:
         return refused
-    others = int(client.get("pipeline_parallel_size") or 1) * int(client.get("data_parallel_size") or 1)
-    most = max(1, len(gpus) // others)
-    size, reason = (wanted, "") if wanted is not None else _tensor_parallel(facts, most) if auto else (1, "")
-    count = int(size) * others
-    if count > len(gpus):
-        return Infeasible(
-            "NOT_ENOUGH_GPUS",
-            f"The arguments ask for {count} GPUs and the host has {len(gpus)}. Lower the parallel sizes.",
-            {"wanted_gpus": count, "gpus": len(gpus)},
-            forever=True,
-        )
-    chosen = tuple(sorted(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[:count], key=lambda gpu: gpu.index))
-    if not auto:
-        return Plan(tuple(choices), chosen)
-    if wanted is None:
-        choices.append(Choice("tensor_parallel_size", size, "auto", reason))
-    share = _utilization(client, chosen)
-    if isinstance(share, Infeasible):
-        return share
-    if share.source == "auto":
-        choices.append(share)
-    choices += batch.sizes(client, chosen)
-    arguments = {choice.name: choice.value for choice in choices}
-    length = context.longest(arguments, facts, chosen, float(share.value), int(size))
-    if isinstance(length, Infeasible):
-        return length
-    return Plan((*choices, *([length] if length else [])), chosen)
+    if not request.gpus:
+        return _on_cpu(draft)
+    wanted = draft.count("tensor_parallel_size")
+    refused = parallel.refusal(wanted, request.facts) if wanted is not None else None
+    return refused or _best(draft, request, use_case)
 
 
-def _on_cpu(client: Mapping[str, Any]) -> list[Choice]:
-    if "kv_cache_memory_bytes" in client:
-        return []
+def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
+    best: _Tried | None = None
+    failed: list[Infeasible] = []
+    for shape in _shapes(draft, request, use_case):
+        for large in (True, False) if batch.are_large(shape.gpus) else (False,):
+            found = _try(draft.copy(), request, use_case, shape, large)
+            if isinstance(found, Infeasible):
+                failed.append(found)
+                continue
+            if found.fits:
+                return found.plan
+            if best is None or found.length > best.length:
+                best = found
+    if best is not None:
+        return best.plan
+    return _most_telling(failed) if failed else _too_few(draft, request)
+
+
+def _shapes(draft: Draft, request: Request, use_case: UseCase) -> Iterator[Shape]:
+    """List ways on GPUs that are alike, and only where a caller's sizes leave no other way on such that are not."""
+    topology = Topology(request.links)
+    groups = alike(request.gpus)
+    several = request.program == "engine"
+    any_group = False
+    for group in groups:
+        for shape in parallel.shapes(draft, request.facts, group, topology, use_case.spread, several):
+            any_group = True
+            if len(groups) > 1:
+                kinds = f"of {len(request.gpus)} GPUs of {len(groups)} kinds, those of one kind: {group[0].product}"
+                shape = dataclasses.replace(shape, reason=f"{shape.reason}; {kinds}")
+            yield shape
+    if not any_group and not any(gpu.mig_parent for gpu in request.gpus):
+        yield from parallel.shapes(draft, request.facts, request.gpus, topology, use_case.spread, several)
+
+
+def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
+    """Settle everything for one way to divide the model."""
+    gpus, facts = shape.gpus, request.facts
+    _divide(draft, shape)
+    batch.settle(draft, gpus, use_case, large)
+    for name, value, reason in use_case.arguments:
+        draft.choose(name, value, "use case", reason)
+    _reduce(draft, request, use_case, shape)
+    decided = precision.settle(draft, facts, gpus)
+    if isinstance(decided, Infeasible):
+        return decided
+    _keep_blocks_whole(draft, decided, shape.tensor)
+    refused = batch.refusal(draft)
+    if refused is not None:
+        return refused
+    sizes = _sizes(draft, request, shape)
+    remembered = key(facts.fingerprint, gpus[0].product, draft.engine_args) if facts and facts.fingerprint else None
+    profile = request.profiles(remembered) if remembered is not None else None
+    footprint = measure(draft, decided, sizes, profile)
+    on_top = footprint.graphs_beyond if footprint else beyond(facts, sizes)
+    own = draft.count("kv_cache_memory_bytes")
+    usual = use_case.share
+    if own is not None and footprint is not None:
+        usual = min(1.0, (footprint.taken + own) / min(gpu.total_bytes for gpu in gpus))
+    full = share.settle(draft, gpus, usual, on_top, use_case.name)
+    if full is not None:
+        return full
+    budget = min(int(gpu.total_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
+    pool = own if own is not None else footprint.pool(budget) if footprint else 0
+    failed = context.settle(draft, decided.facts, footprint, pool, gpus, use_case)
+    if failed is not None:
+        return failed
+    length = int(draft.get("max_model_len", 0))
+    tightest = min(gpus, key=lambda gpu: gpu.free_bytes)
+    bytes_per_token = facts.kv_bytes_per_token if facts is not None else None
+    if bytes_per_token is not None and decided.cache_bytes is not None:
+        bytes_per_token = int(bytes_per_token * decided.cache_bytes / 2)
+    made = Plan(
+        draft.choices if profile is None else _credited(draft, profile.vllm_version),
+        gpus,
+        footprint.on(tightest.total_bytes, tightest.total_bytes - tightest.free_bytes, pool) if footprint else None,
+        footprint.cache(pool, length, bytes_per_token) if footprint and length > 0 else None,
+        remembered,
+    )
+    goal = context.target(draft, facts, use_case)
+    return _Tried(made, goal is None or length < 0 or length >= goal, length)
+
+
+def _divide(draft: Draft, shape: Shape) -> None:
+    draft.choose("tensor_parallel_size", shape.tensor, shape.source, shape.reason)
+    if shape.pipeline > 1:
+        draft.choose("pipeline_parallel_size", shape.pipeline, shape.source, shape.reason)
+    if shape.replicas > 1:
+        reason = f"{shape.replicas} copies of the model, each with requests of its own"
+        draft.choose("data_parallel_size", shape.replicas, "use case", reason)
+
+
+def _reduce(draft: Draft, request: Request, use_case: UseCase, shape: Shape) -> None:
+    """Choose whether GPUs reduce through each other's memory: where NVLink joins all of them, on server boards."""
+    topology = Topology(request.links)
+    kin = [gpu for gpu in request.gpus if gpu.product == shape.gpus[0].product]
+    if shape.tensor > 1 and topology.all_joined(shape.gpus) and not _is_consumer(shape.gpus[0]):
+        draft.choose("disable_custom_all_reduce", False, "hardware", "NVLink joins all of the GPUs")
+    elif shape.tensor > 1 or (use_case.name and (_is_consumer(kin[0]) or not _may_join(topology, kin))):
+        consumer = _is_consumer(shape.gpus[0])
+        reason = "GeForce boards do not" if consumer else "without NVLink between all of them GPUs do not"
+        draft.choose("disable_custom_all_reduce", True, "hardware", f"{reason} reach each other's memory reliably")
+
+
+def _may_join(topology: Topology, kin: list[Gpu]) -> bool:
+    return len(kin) < 2 or topology.all_joined(kin)
+
+
+def _is_consumer(gpu: Gpu) -> bool:
+    return "GEFORCE" in gpu.product.upper()
+
+
+def _keep_blocks_whole(draft: Draft, decided: Precision, tensor: int) -> None:
+    """Divide experts one by one where their matrices, packed in blocks, can't be divided further."""
+    facts = decided.facts
+    if facts is None or not facts.experts or facts.quantization is None or tensor < 2:
+        return
+    inner = facts.expert_intermediate_size or facts.intermediate_size or 0
+    if facts.quantization.method == "fp8" and facts.quantization.blocks and (inner // tensor) % _BLOCK_OF_FP8:
+        reason = f"{inner // tensor} of an expert's {inner} columns are no whole blocks of {_BLOCK_OF_FP8}"
+        draft.choose("enable_expert_parallel", True, "model", f"{reason}: experts are divided whole")
+
+
+def _sizes(draft: Draft, request: Request, shape: Shape) -> Sizes:
+    tokens, sequences = batch.assumed(draft, shape.gpus, request.program)
+    return Sizes(
+        tokens=tokens,
+        sequences=sequences,
+        tensor_parallel=shape.tensor,
+        pipeline_parallel=shape.pipeline,
+        eager=draft.get("enforce_eager") is True,
+        largest_graph=draft.count("max_cudagraph_capture_size"),
+        capability=shape.gpus[0].compute_capability,
+    )
+
+
+def _credited(draft: Draft, version: str) -> tuple[Choice, ...]:
+    """Say of what was worked out that an earlier load was gone by."""
+    seen = f"reckoned with what an earlier load like this took, under vLLM {version}"
+    return tuple(
+        dataclasses.replace(choice, source="profile", reason=f"{choice.reason}; {seen}")
+        if choice.name == "max_model_len" and choice.source not in ("client", "host")
+        else choice
+        for choice in draft.choices
+    )
+
+
+def _as_asked(draft: Draft, request: Request) -> Plan | Infeasible:
+    """Choose nothing but where it runs."""
+    count = 1
+    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
+        count *= draft.count(name, 1) or 1
+    if not request.gpus:
+        return Plan(draft.choices, ())
+    if count > len(request.gpus):
+        return _too_few(draft, request)
+    topology = Topology(request.links)
+    group = next((group for group in alike(request.gpus) if len(group) >= count), request.gpus)
+    return Plan(draft.choices, next(topology.sets(group, count)))
+
+
+def _on_cpu(draft: Draft) -> Plan:
     reason = "no GPU on this host: the engine runs on the CPU with a KV cache of 1 GiB"
-    return [Choice("kv_cache_memory_bytes", CPU_KV_BYTES, "auto", reason)]
+    draft.choose("kv_cache_memory_bytes", CPU_KV_BYTES, "hardware", reason)
+    return Plan(draft.choices, ())
 
 
-def _tensor_parallel(facts: ModelFacts | None, most: int) -> tuple[int, str]:
-    """Take as many GPUs as the heads can be divided among."""
-    if facts is None or facts.attention_heads is None:
-        return 1, "the model's heads are not known yet, so one GPU"
-    heads = f"{facts.attention_heads} attention heads ({facts.kv_heads} of keys and values)"
-    return max(parallel.sizes(facts, most)), f"the most of {most} GPUs that {heads} can be divided among"
+def _most_telling(failed: list[Infeasible]) -> Infeasible:
+    """Of the reasons of all ways, take that of the way that misses least; what may pass before what never will."""
+    return min(failed, key=lambda one: (one.forever, one.numbers.get("missing_bytes", 0)))
 
 
-def _utilization(client: Mapping[str, Any], gpus: Sequence[Gpu]) -> Choice | Infeasible:
-    """Take the usual share of each GPU, or what is free where that is less; vLLM checks this at start."""
-    tightest = min(gpus, key=lambda gpu: (gpu.free_bytes - MARGIN_BYTES) / gpu.total_bytes)
-    possible = int((tightest.free_bytes - MARGIN_BYTES) / tightest.total_bytes * 100) / 100
-    wanted = client.get("gpu_memory_utilization")
-    numbers = {"free_bytes": tightest.free_bytes, "total_bytes": tightest.total_bytes}
-    if wanted is not None and float(wanted) * tightest.total_bytes > tightest.free_bytes:
-        return Infeasible(
-            "GPU_MEMORY_EXHAUSTED",
-            f"gpu_memory_utilization={wanted} asks for {gib(float(wanted) * tightest.total_bytes)} of GPU "
-            f"{tightest.index}, and {gib(tightest.free_bytes)} is free{_holders(tightest)}. "
-            f"{max(possible, 0):.2f} would work now.",
-            numbers,
-            forever=False,
-        )
-    if wanted is not None:
-        return Choice("gpu_memory_utilization", wanted, "client", "set by the client")
-    if possible < 0.05:
-        return Infeasible(
-            "GPU_MEMORY_EXHAUSTED",
-            f"GPU {tightest.index} has {gib(tightest.free_bytes)} of {gib(tightest.total_bytes)} free"
-            f"{_holders(tightest)}. Stop an engine, or end what else is on it.",
-            numbers,
-            forever=False,
-        )
-    if possible >= DEFAULT_UTILIZATION:
-        return Choice("gpu_memory_utilization", DEFAULT_UTILIZATION, "auto", "vLLM's usual share; that much is free")
-    reason = f"GPU {tightest.index} has {gib(tightest.free_bytes)} of {gib(tightest.total_bytes)} free"
-    return Choice("gpu_memory_utilization", possible, "auto", reason)
+def _too_few(draft: Draft, request: Request) -> Infeasible:
+    names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    sizes = {name: draft.count(name, 1) or 1 for name in names}
+    count = sizes[names[0]] * sizes[names[1]] * sizes[names[2]]
+    slices = any(gpu.mig_parent for gpu in request.gpus)
+    why = " An engine can't be divided among MIG slices." if slices else ""
+    return Infeasible(
+        "NOT_ENOUGH_GPUS",
+        f"The arguments ask for {count} GPUs and the host has {len(request.gpus)}.{why} Lower the parallel sizes.",
+        {"wanted_gpus": count, "gpus": len(request.gpus)},
+        forever=True,
+    )
 
 
-def _holders(gpu: Gpu) -> str:
-    """Name the processes that hold most of a GPU's memory, in words that go on a sentence."""
-    known = sorted(((process.used_bytes or 0, process.pid) for process in gpu.processes), reverse=True)[:_NAMED_HOLDERS]
-    return f" (held by {', '.join(f'pid {pid}: {gib(size)}' for size, pid in known)})" if known else ""
+def _unknown_use_case(name: str) -> Infeasible:
+    known = ", ".join(use_cases.USE_CASES)
+    message = f"There is no use case {name!r}: it can be {known}."
+    return Infeasible("INVALID_USE_CASE", message, {}, forever=True, invalid=True)

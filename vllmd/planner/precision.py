@@ -1,0 +1,145 @@
+"""In how many bits weights, activations and the KV cache are kept: by the checkpoint, the GPUs, and what is set.
+
+Minimum compute capabilities are those of vLLM's own quantization layers (`get_min_capability`), 0.25 to 0.33.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+
+from vllmd.gpu.inventory import Gpu
+from vllmd.models.facts import ModelFacts
+from vllmd.models.quantization import Quantization
+from vllmd.planner.choice import Draft, Infeasible
+
+Capability = tuple[int, int]
+
+_BFLOAT16 = (8, 0)
+_PLAIN_BYTES = {"auto": None, "half": 2, "float16": 2, "bfloat16": 2, "float": 4, "float32": 4}
+_KV_BYTES = {
+    "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "fp8_inc": 1.0, "fp8_per_token_head": 1.0, "int8_per_token_head": 1.0,
+    "int4_per_token_head": 0.5, "float16": 2.0, "bfloat16": 2.0, "nvfp4": 0.5625,
+}  # fmt: skip
+"""Bytes of a value in the cache; those with a scale for each token and head take a little more."""
+
+ONLINE = {
+    "fp8": Quantization("fp8", 8),
+    "fp8_per_tensor": Quantization("fp8", 8),
+    "fp8_per_channel": Quantization("fp8", 8),
+    "fp8_per_block": Quantization("fp8", 8),
+    "mxfp8": Quantization("mxfp8", 8, 32),
+    "int8_per_channel_weight_only": Quantization("int8", 8),
+    "experts_int8": Quantization("experts_int8", 8, experts_only=True),
+}
+"""What vLLM makes of a checkpoint that is not packed, while it loads it; output layer and embedding stay as they are."""
+
+_LEAST: dict[str, Capability] = {
+    "gptq": (6, 0), "auto_gptq": (6, 0), "gptq_marlin": (7, 5), "awq": (7, 5), "auto_awq": (7, 5),
+    "awq_marlin": (7, 5), "fp8": (7, 5), "compressed-tensors": (7, 0), "modelopt": (8, 0), "modelopt_fp4": (7, 5),
+    "mxfp4": (8, 0), "mxfp8": (8, 0), "experts_int8": (8, 0), "fbgemm_fp8": (8, 0), "torchao": (7, 5),
+}  # fmt: skip
+_FAMILIES = ({"gptq", "auto_gptq", "gptq_marlin"}, {"awq", "auto_awq", "awq_marlin"}, {"mxfp4", "gpt_oss_mxfp4"})
+"""Methods that read each other's checkpoints."""
+
+_LEAST_BACKEND: dict[str, tuple[Capability, str]] = {
+    "FLASH_ATTN": (_BFLOAT16, "TRITON_ATTN"),
+    "FLASHINFER": (_BFLOAT16, "TRITON_ATTN"),
+}
+"""Attention backends, the GPUs they need, and what runs on all."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Precision:
+    """What the arithmetic goes by."""
+
+    facts: ModelFacts | None
+    """The model as it is once it is loaded: packed on the fly, if that is wanted."""
+    plain_bytes: int | None
+    """Of a weight that is not packed; `None` as the model's dtype says."""
+    cache_bytes: float | None
+    """Of a value in the KV cache; `None` if that is not known."""
+    is_stored: bool = True
+    """Whether the files are packed as the weights are; no if that happens while they are loaded."""
+
+
+def settle(draft: Draft, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Precision | Infeasible:
+    """Choose the dtype where the GPUs leave no other, and refuse what they or the checkpoint can't do."""
+    least = min((gpu.compute_capability for gpu in gpus if gpu.compute_capability), default=None)
+    refused = _refuse_dtype(draft, least) or _refuse_backend(draft, least)
+    if refused is not None:
+        return refused
+    if least is not None and least < _BFLOAT16 and facts is not None and facts.dtype == "bfloat16":
+        reason = f"these GPUs, of compute capability {_dotted(least)}, have no bfloat16"
+        draft.choose("dtype", "float16", "hardware", reason)
+    packed = _packed(draft, facts, least)
+    if isinstance(packed, Infeasible):
+        return packed
+    plain = _PLAIN_BYTES.get(str(draft.get("dtype", "auto")).removeprefix("torch."))
+    word = draft.get("kv_cache_dtype", "auto")
+    cache = float(plain or 2) if word == "auto" else _KV_BYTES.get(str(word))
+    if facts is None or packed is facts.quantization:
+        return Precision(facts, plain, cache)
+    return Precision(dataclasses.replace(facts, quantization=packed), plain, cache, is_stored=False)
+
+
+def _packed(draft: Draft, facts: ModelFacts | None, least: Capability | None) -> Quantization | Infeasible | None:
+    """Tell how the weights are packed once they are loaded."""
+    wanted, has = draft.get("quantization"), facts.quantization if facts is not None else None
+    if wanted is None or facts is None:
+        return has if has is None else _refuse_method(has.method, least, False) or has
+    method = str(wanted)
+    if has is not None:
+        same = method == has.method or any({method, has.method} <= family for family in _FAMILIES)
+        if not same and has.method != "unknown":
+            return _invalid(
+                "quantization", method, f"the checkpoint is packed by {has.method}: leave it open, or take that"
+            )
+        return _refuse_method(has.method, least, True) or has
+    if method not in ONLINE:
+        nearest = difflib.get_close_matches(method, ONLINE, n=1, cutoff=0.0)[0]
+        why = f"the checkpoint is not packed like that, and vLLM can't do it while loading; it can do {nearest}"
+        return _invalid("quantization", method, why)
+    return _refuse_method(ONLINE[method].method, least, True) or ONLINE[method]
+
+
+def _refuse_method(method: str, least: Capability | None, wanted: bool) -> Infeasible | None:
+    needed = _LEAST.get(method)
+    if needed is None or least is None or least >= needed:
+        return None
+    what = "quantization" if wanted else "The checkpoint's quantization"
+    message = (
+        f"{what} {method} needs compute capability {_dotted(needed)}, and these GPUs have {_dotted(least)}: "
+        "load a variant of the model that is not quantized like that."
+    )
+    return Infeasible("GPU_TOO_OLD", message, {}, forever=True, invalid=wanted)
+
+
+def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
+    wanted = str(draft.get("dtype", "auto")).removeprefix("torch.")
+    if wanted not in _PLAIN_BYTES:
+        nearest = difflib.get_close_matches(wanted, _PLAIN_BYTES, n=1, cutoff=0.0)[0]
+        return _invalid("dtype", wanted, f"vLLM has none of that name; the nearest is {nearest}")
+    if wanted == "bfloat16" and least is not None and least < _BFLOAT16:
+        why = f"it needs compute capability 8.0, and these GPUs have {_dotted(least)}; float16 works"
+        return _invalid("dtype", wanted, why)
+    return None
+
+
+def _refuse_backend(draft: Draft, least: Capability | None) -> Infeasible | None:
+    wanted = draft.get("attention_backend")
+    needed = _LEAST_BACKEND.get(str(wanted))
+    if needed is None or least is None or least >= needed[0]:
+        return None
+    why = f"it needs compute capability {_dotted(needed[0])}, and these GPUs have {_dotted(least)}; {needed[1]} works"
+    return _invalid("attention_backend", str(wanted), why)
+
+
+def _invalid(name: str, value: str, why: str) -> Infeasible:
+    message = f"Engine argument {name}={value} can't work here: {why}."
+    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)
+
+
+def _dotted(capability: Capability) -> str:
+    return f"{capability[0]}.{capability[1]}"

@@ -1,0 +1,83 @@
+"""How much of each GPU an engine may use: `gpu_memory_utilization`.
+
+vLLM refuses to start where less is free than this share of the whole GPU, whoever holds the rest, and keeps within it
+but for CUDA graphs and the like, which come on top. So a share is never more than what is free less these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vllmd.gpu.inventory import Gpu
+from vllmd.planner.choice import Draft, Infeasible, gib
+
+MARGIN_BYTES = 512 << 20
+"""Kept free beyond the share: between this plan and vLLM's own check other processes may take some."""
+
+SMALLEST = 0.05
+"""Less than this is of no use to any engine."""
+
+_STEPS = 1000
+_NAMED_HOLDERS = 4
+
+
+def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: str) -> Infeasible | None:
+    """Choose the share, or refuse one that was set and is not free.
+
+    Args:
+        draft: what is settled so far.
+        gpus: where the engine is to run.
+        usual: the share to take where nothing is in the way.
+        beyond: bytes that come on top of the share on each GPU.
+        named: the use case that it is usual for; empty for none.
+    """
+    tightest = min(gpus, key=lambda gpu: (gpu.free_bytes - MARGIN_BYTES) / gpu.total_bytes)
+    possible = _possible(tightest, beyond)
+    wanted = draft.get("gpu_memory_utilization")
+    if wanted is not None:
+        return _refusal(float(wanted), tightest, possible)
+    if possible < SMALLEST:
+        return _full(tightest)
+    if possible >= usual:
+        reason = f"what the use case {named} takes; that much is free" if named else "the usual share; that much is free"
+        draft.choose("gpu_memory_utilization", usual, "use case" if named else "auto", reason)
+        return None
+    size, whole = gib(tightest.free_bytes), gib(tightest.total_bytes)
+    reason = f"GPU {tightest.index} has {size} of {whole} free, and {gib(beyond)} comes on top for CUDA graphs"
+    draft.choose("gpu_memory_utilization", possible, "hardware", reason)
+    return None
+
+
+def _possible(gpu: Gpu, beyond: int) -> float:
+    return math.floor((gpu.free_bytes - beyond - MARGIN_BYTES) / gpu.total_bytes * _STEPS) / _STEPS
+
+
+def _refusal(wanted: float, gpu: Gpu, possible: float) -> Infeasible | None:
+    needed = math.ceil(wanted * gpu.total_bytes)
+    if needed <= gpu.free_bytes:
+        return None
+    would = f"{possible:.3g} would work now" if possible >= SMALLEST else "nothing of use would work now"
+    return Infeasible(
+        "GPU_MEMORY_EXHAUSTED",
+        f"gpu_memory_utilization={wanted} asks for {gib(needed)} of GPU {gpu.index}, and {gib(gpu.free_bytes)} is "
+        f"free{holders(gpu)}. {would}.".replace(". n", ". N"),
+        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes, "missing_bytes": needed - gpu.free_bytes},
+        forever=False,
+    )
+
+
+def _full(gpu: Gpu) -> Infeasible:
+    return Infeasible(
+        "GPU_MEMORY_EXHAUSTED",
+        f"GPU {gpu.index} has {gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free{holders(gpu)}. "
+        "Stop an engine, or end what else is on it.",
+        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes},
+        forever=False,
+    )
+
+
+def holders(gpu: Gpu) -> str:
+    """Name the processes that hold most of a GPU's memory, in words that go on a sentence."""
+    known = sorted(((process.used_bytes or 0, process.pid) for process in gpu.processes), reverse=True)[:_NAMED_HOLDERS]
+    return f" (held by {', '.join(f'pid {pid}: {gib(size)}' for size, pid in known)})" if known else ""

@@ -1,0 +1,96 @@
+"""Which GPUs go together: alike, near each other, and with the most left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vllmd.gpu.inventory import Gpu, GpuLink, Path
+
+_FAR = len(Path)
+
+
+class Topology:
+    """How the GPUs of a host are connected.
+
+    Args:
+        links: as NVML tells; what it does not tell counts as far away.
+    """
+
+    def __init__(self, links: Sequence[GpuLink] = ()) -> None:
+        self._links = {frozenset((link.first, link.second)): link for link in links}
+
+    def joined(self, first: Gpu, second: Gpu) -> bool:
+        """Tell whether two GPUs reach each other over NVLink."""
+        link = self._links.get(frozenset((first.uuid, second.uuid)))
+        return link is not None and bool(link.nvlinks)
+
+    def all_joined(self, gpus: Sequence[Gpu]) -> bool:
+        """Tell whether every two of some GPUs reach each other over NVLink; no for a single one."""
+        return len(gpus) > 1 and all(
+            self.joined(one, other) for index, one in enumerate(gpus) for other in gpus[index + 1 :]
+        )
+
+    def islands(self, gpus: Sequence[Gpu]) -> list[tuple[Gpu, ...]]:
+        """Divide GPUs into sets in which every two are joined, the largest first; lone ones are left out."""
+        left, found = list(gpus), []
+        while left:
+            best: tuple[Gpu, ...] = ()
+            for start in left:
+                island = [start]
+                for other in left:
+                    if other not in island and all(self.joined(other, member) for member in island):
+                        island.append(other)
+                if len(island) > len(best):
+                    best = tuple(island)
+            left = [gpu for gpu in left if gpu not in best]
+            found.append(best)
+        return sorted((island for island in found if len(island) > 1), key=len, reverse=True)
+
+    def sets(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
+        """List sets of so many GPUs that are worth trying, the best first: in one island, then near, then free.
+
+        Of islands the smallest that suffices comes first, so that the large ones stay whole.
+        """
+        seen = set()
+        for island in sorted(self.islands(gpus), key=len):
+            if len(island) >= count > 1:
+                seen.add(frozenset(gpu.uuid for gpu in island))
+                yield _freest(island, count)
+        around = [self._around(start, gpus, count) for start in gpus]
+        around.sort(key=lambda chosen: (-min(gpu.free_bytes for gpu in chosen) >> 30, self._spread(chosen)))
+        nearest = [_freest(gpus, count), *around[:1]] if count > 1 else [_freest(gpus, count)]
+        for chosen in reversed(nearest):
+            names = frozenset(gpu.uuid for gpu in chosen)
+            if names not in seen:
+                seen.add(names)
+                yield chosen
+
+    def _around(self, start: Gpu, gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
+        others = sorted((gpu for gpu in gpus if gpu is not start), key=lambda gpu: self._distance(start, gpu))
+        return _ordered([start, *others[: count - 1]])
+
+    def _spread(self, gpus: Sequence[Gpu]) -> int:
+        return max((self._distance(one, other) for one in gpus for other in gpus if one is not other), default=0)
+
+    def _distance(self, first: Gpu, second: Gpu) -> int:
+        if self.joined(first, second):
+            return -1
+        link = self._links.get(frozenset((first.uuid, second.uuid)))
+        return _FAR if link is None or link.path is None else list(Path).index(link.path)
+
+
+def alike(gpus: Sequence[Gpu]) -> list[tuple[Gpu, ...]]:
+    """Group GPUs of one product and size, those with the most memory free in all first; each MIG slice is alone."""
+    groups: dict[tuple[object, ...], list[Gpu]] = {}
+    for gpu in gpus:
+        kind = (gpu.product, gpu.total_bytes, gpu.compute_capability, gpu.uuid if gpu.mig_parent else None)
+        groups.setdefault(kind, []).append(gpu)
+    return sorted(map(tuple, groups.values()), key=lambda group: -sum(gpu.free_bytes for gpu in group))
+
+
+def _freest(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
+    return _ordered(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[:count])
+
+
+def _ordered(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    return tuple(sorted(gpus, key=lambda gpu: gpu.index))
