@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import Literal
 
-from vllmd.models import fields, layers, parameters, quantization
+from vllmd.models import fields, layers, mixers, parameters, quantization
 from vllmd.models.fields import Config, inner, integer, number, word, words
 from vllmd.models.layers import Kind
 from vllmd.models.parameters import Parameters
@@ -154,21 +154,11 @@ def _max_model_len(config: Config, text: Config) -> int | None:
 
 
 def _state_bytes(text: Config, hidden: int | None, kinds: tuple[Kind, ...]) -> int | None:
-    """Work out what a mamba or linear layer keeps: its convolution's last inputs, and its state."""
+    """Work out what a mamba or linear layer keeps of a sequence."""
     if hidden is None or not {Kind.STATE, Kind.BOTH} & set(kinds):
         return None
     state_value = _DTYPE_BYTES.get(word(text, *_SSM_DTYPES) or "", 2)
-    if value_heads := integer(text, "linear_num_value_heads"):
-        key_dim, value_dim = integer(text, "linear_key_head_dim") or 0, integer(text, "linear_value_head_dim") or 0
-        around = 2 * (integer(text, "linear_num_key_heads") or 0) * key_dim + value_heads * value_dim
-        kernel = integer(text, "linear_conv_kernel_dim") or 1
-        return (kernel - 1) * around * 2 + value_heads * key_dim * value_dim * state_value
-    size = parameters.mixer_size(text, hidden)
-    state = integer(text, "mamba_d_state", "ssm_state_size", "state_size") or 16
-    kernel = integer(text, "mamba_d_conv", "conv_kernel") or 4
-    groups = integer(text, "mamba_n_groups", "n_groups") or 1
-    around = size + (2 * groups * state if integer(text, "mamba_n_heads", "mamba_num_heads") else 0)
-    return (kernel - 1) * around * 2 + size * state * state_value
+    return mixers.read(text, hidden).bytes_of_sequence(state_value)
 
 
 def _dtype(*configs: Config) -> str | None:

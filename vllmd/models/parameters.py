@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from vllmd.models import fields
+from vllmd.models import fields, mixers
 from vllmd.models.fields import Config, boolean, inner, integer, integers, word
 from vllmd.models.layers import Kind
 
@@ -117,7 +117,7 @@ def _positions(text: Config) -> int:
 def _layer(text: Config, index: int, kind: Kind, hidden: int, head_dim: int, dense: frozenset[int]) -> Parameters:
     layer = Parameters(replicated=2 * hidden)
     if kind in (Kind.STATE, Kind.BOTH):
-        layer += Parameters(linear=_mixer(text, hidden))
+        layer += Parameters(linear=mixers.read(text, hidden).parameters)
     if kind not in (Kind.STATE, Kind.NONE):
         layer += _attention(text, hidden, head_dim)
     if kind is Kind.NONE or word(text, "model_type") not in _ONE_MIXER_A_LAYER:
@@ -175,32 +175,6 @@ def _is_sparse(text: Config, index: int, dense: frozenset[int]) -> bool:
         return index % period == (integer(text, "expert_layer_offset", least=0) or 0)
     step = integer(text, "decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step") or 1
     return (index + 1) % step == 0 or step == 1
-
-
-def _mixer(text: Config, hidden: int) -> int:
-    """Count what a layer with a state has for it."""
-    if value_heads := integer(text, "linear_num_value_heads"):
-        key = (integer(text, "linear_num_key_heads") or 0) * (integer(text, "linear_key_head_dim") or 0)
-        value = value_heads * (integer(text, "linear_value_head_dim") or 0)
-        kernel = integer(text, "linear_conv_kernel_dim") or 0
-        return hidden * (2 * key + 2 * value + 2 * value_heads) + (2 * key + value) * kernel + value * hidden
-    state = integer(text, "mamba_d_state", "ssm_state_size", "state_size") or 16
-    kernel = integer(text, "mamba_d_conv", "conv_kernel") or 4
-    size = mixer_size(text, hidden)
-    heads = integer(text, "mamba_n_heads", "mamba_num_heads")
-    if heads:
-        groups = integer(text, "mamba_n_groups", "n_groups") or 1
-        around = size + 2 * groups * state
-        return hidden * (size + around + heads) + around * (kernel + 1) + size * hidden + size
-    rank = integer(text, "mamba_dt_rank", "time_step_rank") or -(-hidden // 16)
-    return size * (3 * hidden + kernel + 1 + 2 * rank + 3 * state + 2)
-
-
-def mixer_size(text: Config, hidden: int) -> int:
-    """Tell how wide mamba is inside."""
-    heads, head = integer(text, "mamba_n_heads", "mamba_num_heads"), integer(text, "mamba_d_head", "mamba_head_dim")
-    named = integer(text, "mamba_d_ssm") or (heads * head if heads and head else None)
-    return named or (integer(text, "mamba_expand", "expand") or 2) * hidden
 
 
 def _vision(config: Config) -> int:
