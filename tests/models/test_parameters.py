@@ -62,11 +62,24 @@ def test_a_tied_embedding_counts_once() -> None:
 
 
 def test_experts_are_most_of_a_model_of_experts() -> None:
-    """The first layers of DeepSeek's have none; vLLM keeps a second form of MLA's up-projections."""
-    found = counted(DEEPSEEK_V3)
+    """The first layers of DeepSeek's have none."""
+    assert counted(DEEPSEEK_V3).experts == 58 * 256 * 3 * 7168 * 2048
 
-    assert found.experts == 58 * 256 * 3 * 7168 * 2048
-    assert found.derived == 61 * 512 * 128 * (128 + 128)
+
+def test_packed_up_projections_of_latent_attention_are_kept_a_second_time() -> None:
+    """In 16 bits; where they are not packed vLLM keeps no more than views of them."""
+    packed = counted(DEEPSEEK_V3 | {"quantization_config": {"quant_method": "fp8"}})
+
+    assert packed.derived == 61 * 512 * 128 * (128 + 128)
+    assert counted(DEEPSEEK_V3).derived == 0
+
+
+def test_tables_of_rotary_embeddings_stand_in_no_checkpoint() -> None:
+    """They are beside the total, as what is derived is."""
+    found = counted(LLAMA_8B | {"max_position_embeddings": 131072})
+
+    assert found.rotary == 131072 * 128
+    assert found.total == counted(LLAMA_8B).total
 
 
 def test_what_sees_is_counted_apart() -> None:

@@ -15,8 +15,8 @@ from vllmd.planner.weights import bytes_on_each
 
 DATA = pathlib.Path(__file__).parents[1] / "data" / "models"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((DATA / "expected.json").read_text())
-KEPT_TWICE = {"deepseek-v3": 61 * 512 * 128 * 256 * 2, "deepseek-v2-lite": 27 * 512 * 16 * 256 * 2}
-"""What vLLM makes of MLA's up-projections beside the checkpoint."""
+KEPT_TWICE = {"deepseek-v3": 61 * 512 * 128 * 256 * 2}
+"""What vLLM makes of packed up-projections of MLA beside the checkpoint."""
 
 
 def facts_of(name: str) -> ModelFacts:
@@ -33,7 +33,9 @@ def test_parameters_and_weights(name: str) -> None:
     assert facts.parameters is not None
     assert weights is not None
     assert facts.parameters.total == pytest.approx(expected["parameters"], rel=1e-2)  # with what vLLM does not load
-    assert weights - KEPT_TWICE.get(name, 0) == pytest.approx(expected["weights_bytes"], rel=5e-3)
+    assert weights - KEPT_TWICE.get(name, 0) - 2 * facts.parameters.rotary == pytest.approx(
+        expected["weights_bytes"], rel=5e-3
+    )
 
 
 @pytest.mark.parametrize("name", EXPECTED)

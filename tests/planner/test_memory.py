@@ -27,7 +27,10 @@ def facts_of(name: str) -> ModelFacts:
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load['model']}{load['args'] or ''}")
 def test_plans_hold_where_they_were_measured(load: dict[str, Any]) -> None:
-    """Weights to 2 %, tokens of KV cache to 5 %; what is beside them is fitted to these very loads."""
+    """Weights to 0.1 %, tokens of KV cache to 5 %; what is beside them is fitted to these very loads.
+
+    Packed experts to 1.5 %: kernels pad them.
+    """
     facts = facts_of(load["model"])
     tokens = load["max_num_batched_tokens"]
     weights = bytes_on_each(facts)
@@ -36,7 +39,7 @@ def test_plans_hold_where_they_were_measured(load: dict[str, Any]) -> None:
     assert layout is not None
     pool = load["requested_bytes"] - weights - beside(facts, tokens, load["max_num_seqs"])
 
-    assert weights == pytest.approx(load["weights_bytes"], rel=0.02)
+    assert weights == pytest.approx(load["weights_bytes"], rel=0.015 if facts.quantization else 0.001)
     assert layout.capacity(pool, load["max_model_len"]) == pytest.approx(load["kv_cache_tokens"], rel=0.05)
 
 

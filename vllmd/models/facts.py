@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Literal
 
-from vllmd.models import fields, layers, mixers, parameters, quantization
-from vllmd.models.fields import Config, inner, integer, number, word, words
+from vllmd.models import fields, layers, lengths, mixers, parameters, quantization
+from vllmd.models.fields import Config, inner, integer, word, words
 from vllmd.models.layers import Kind
+from vllmd.models.lengths import Beside, Runner
 from vllmd.models.parameters import Parameters
 from vllmd.models.quantization import Quantization
-
-Runner = Literal["generate", "pooling"]
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "half": 2, "float": 4, "float8_e4m3fn": 1}
 _SSM_DTYPES = ("mamba_ssm_cache_dtype", "mamba_ssm_dtype")
 _MM = ("vision_config", "audio_config", "thinker_config", "vision_tower_config", "speech_config")
-_NOT_SCALED = frozenset({"su", "longrope", "llama3", "default", "mrope"})
 _POOLING = ("ForSequenceClassification", "ForMaskedLM", "ForTokenClassification", "RewardModel", "EmbeddingModel")
 
 
@@ -56,7 +53,11 @@ class ModelFacts:
     parameters: Parameters | None = None
     """Counted from the configuration."""
     weight_bytes: int | None = None
-    """Size of the weight files."""
+    """Size of the weights in the files, as loaded."""
+    bytes_by_dtype: tuple[tuple[str, int], ...] = ()
+    """What the files hold of each type, by safetensors' names (`BF16`), the most first; nothing if not known."""
+    weights_note: str = ""
+    """What is wrong or missing with the weight files, in a phrase; empty if nothing is."""
     fingerprint: str = ""
     """Of what the facts were read from: the same for the same model, however it is called. Empty if unknown."""
 
@@ -88,9 +89,17 @@ class ModelFacts:
         return full * self.kv_heads * self.head_dim * 2 * 2
 
 
-def read(config: Config, weight_bytes: int | None = None) -> ModelFacts:
-    """Read the facts from a parsed `config.json`; nested text configurations are looked into."""
+def read(config: Config, weight_bytes: int | None = None, beside: Beside | None = None) -> ModelFacts:
+    """Read the facts from a parsed `config.json`; nested text configurations are looked into.
+
+    Args:
+        config: all of it.
+        weight_bytes: size of the weight files.
+        beside: what lies beside it, if anything.
+    """
+    beside = beside or Beside()
     text = fields.text(config)
+    runner: Runner = "pooling" if beside.pools else _runner(config, text)
     heads, hidden = integer(text, *fields.HEADS), integer(text, *fields.HIDDEN)
     head_dim = integer(text, "head_dim", "hidden_size_per_head")
     if head_dim is None and heads and hidden:
@@ -99,7 +108,7 @@ def read(config: Config, weight_bytes: int | None = None) -> ModelFacts:
     rank = integer(text, "kv_lora_rank")
     return ModelFacts(
         architecture=next(iter(words(config, "architectures")), None),
-        runner=_runner(config, text),
+        runner=runner,
         multimodal=any(inner(config, name) for name in _MM),
         attention_heads=heads,
         kv_heads=1 if parameters.is_multi_query(text) else integer(text, *fields.KV_HEADS) or heads,
@@ -115,7 +124,7 @@ def read(config: Config, weight_bytes: int | None = None) -> ModelFacts:
         state_bytes=_state_bytes(text, hidden, kinds or ()),
         experts=integer(text, *fields.EXPERTS),
         experts_per_token=integer(text, *fields.EXPERTS_PER_TOKEN),
-        max_model_len=_max_model_len(config, text),
+        max_model_len=lengths.derive(config, text, runner, beside),
         dtype=_dtype(config, text),
         quantization=quantization.read(config),
         parameters=parameters.count(config, kinds, head_dim) if kinds is not None else None,
@@ -134,23 +143,6 @@ def _runner(config: Config, text: Config) -> Runner:
     # A decoder without an output layer, such as `Qwen2Model`.
     bare = bool(names) and all(name.endswith("Model") for name in names)
     return "pooling" if pools or bare else "generate"
-
-
-def _max_model_len(config: Config, text: Config) -> int | None:
-    """Derive the longest context as vLLM's `_get_and_verify_max_len` does, without the tokenizer's limit."""
-    lengths = [value for name in fields.LENGTHS if (value := integer(text, name))]
-    longest = integer(text, "model_max_length") or min(lengths, default=None)
-    scaling = inner(text, "rope_scaling") or inner(text, "rope_parameters")
-    kind = word(scaling, "rope_type", "type") or "default"
-    if longest is None or "gemma3" in (word(config, "model_type") or ""):
-        return longest
-    if kind == "longrope":
-        return integer(text, "original_max_position_embeddings") or longest
-    if kind in _NOT_SCALED:
-        return longest
-    if kind == "yarn":
-        longest = integer(scaling, "original_max_position_embeddings") or longest
-    return int(longest * (number(scaling, "factor") or 1.0))
 
 
 def _state_bytes(text: Config, hidden: int | None, kinds: tuple[Kind, ...]) -> int | None:

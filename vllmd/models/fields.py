@@ -22,7 +22,10 @@ EXPERT_INNER = ("moe_intermediate_size", "expert_ffn_hidden_size")
 EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token", "moe_k", "moe_topk", "num_experts_per_token")
 SHARED_EXPERTS = ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts")
-LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+LENGTHS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_target_positions",
+    "max_sequence_length", "max_seq_length", "seq_len",
+)  # fmt: skip
 
 _LARGEST = 1 << 32
 """More parameters, tokens or heads of one kind has no model; larger numbers would make others out of all proportion."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from vllmd.models import fields, mixers
+from vllmd.models import fields, mixers, quantization, rotary
 from vllmd.models.fields import Config, boolean, inner, integer, integers, word
 from vllmd.models.layers import Kind
 
@@ -54,7 +54,10 @@ class Parameters:
     replicated: int = 0
     """On each GPU in full: norms, routers, down-projections of MLA."""
     derived: int = 0
-    """What vLLM makes of others after loading, and keeps unquantized: MLA's up-projections once more."""
+    """What vLLM makes of others after loading, and keeps unquantized: MLA's up-projections once more, where these are
+    packed. (Where they are not it keeps views of them: DeepSeek-V2-Lite measured without.)"""
+    rotary: int = 0
+    """Values of tables for rotary embeddings, on each GPU in full: in no checkpoint, and never quantized."""
     vision: int = 0
     """What sees or hears; never quantized here."""
 
@@ -102,11 +105,18 @@ def count(config: Config, layers: Sequence[Kind], head_dim: int | None) -> Param
         head=0 if tied else vocabulary * width,
         replicated=hidden + (_positions(text) * hidden) + (2 * width * hidden if width != hidden else 0),
         vision=_vision(config),
+        rotary=rotary.table_values(text, head_dim or 0) if attends else 0,
     )
     dense = integers(text, "mlp_only_layers")
     for index, kind in enumerate(layers):
         whole += _layer(text, index, kind, hidden, head_dim or 0, dense)
-    return whole
+    return whole if _is_packed(config) else dataclasses.replace(whole, derived=0)
+
+
+def _is_packed(config: Config) -> bool:
+    """Tell whether matrices of attention are packed."""
+    packing = quantization.read(config)
+    return packing is not None and not packing.experts_only
 
 
 def _positions(text: Config) -> int:

@@ -41,7 +41,8 @@ def bytes_on_each(
     if pipeline_parallel == 1:
         ends = plain * (counted.embedding + counted.head) // tensor_parallel
     there = parts(layers, pipeline_parallel) + ends + plain * counted.vision // tensor_parallel
-    return int(there * _correction(facts, counted, None if online else facts.quantization))
+    loaded = int(there * _correction(facts, counted, None if online else facts.quantization))
+    return loaded + plain * counted.rotary
 
 
 def _layers(facts: ModelFacts, counted: Parameters, tensor_parallel: int, plain: int) -> int | None:
