@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.safetensors import write
 from vllmd.errors import InvalidRequest, NotFound
 from vllmd.models import files
 
@@ -123,65 +120,37 @@ def test_a_directory_without_a_model_is_not_found(tmp_path: Path, name: str) -> 
     assert refused.value.reason == "MODEL_NOT_FOUND"
 
 
-def test_facts_come_from_the_config_and_the_weights(tmp_path: Path) -> None:
-    """The size of the weights is that of the safetensors files, or of the PyTorch ones without these."""
-    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 32}))
-    nothing = files.read_facts(tmp_path)
-    (tmp_path / "model.bin").write_bytes(bytes(100))
-    binary = files.read_facts(tmp_path)
-    write(tmp_path / "model-1-of-2.safetensors", {"a": ("BF16", 30)})
-    write(tmp_path / "model-2-of-2.safetensors", {"b": ("BF16", 20)})
-    both = files.read_facts(tmp_path)
+def test_a_branch_with_a_slash_is_found(cache: Path) -> None:
+    """As those are named that the hub makes of pull requests."""
+    reference = cache / "models--Qwen--Qwen3-8B" / "refs" / "refs" / "pr" / "7"
+    reference.parent.mkdir(parents=True)
+    reference.write_text(COMMIT)
 
-    assert nothing.attention_heads == 32
-    assert [facts.weight_bytes for facts in (nothing, binary, both)] == [None, 100, 50]
+    assert files.locate("Qwen/Qwen3-8B", "refs/pr/7", cache) is not None
 
 
-def test_a_link_to_nowhere_is_of_unknown_size(tmp_path: Path) -> None:
-    """As a snapshot of the hub's has where a file was not fetched."""
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").symlink_to(tmp_path / "missing")
+def test_mistrals_own_form_will_do(tmp_path: Path) -> None:
+    """Which vLLM reads as well."""
+    (tmp_path / "params.json").write_text("{}")
 
-    assert files.read_facts(tmp_path).weight_bytes is None
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 200_000, b"7"])
-def test_a_config_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Whatever is in the file, the client is told that it is no configuration."""
-    (tmp_path / "config.json").write_bytes(content)
-
-    with pytest.raises(InvalidRequest) as refused:
-        files.read_facts(tmp_path)
-    assert refused.value.reason == "INVALID_MODEL"
+    assert files.locate(str(tmp_path)) == tmp_path
 
 
-def test_a_huge_config_is_not_read(tmp_path: Path) -> None:
-    """A file that can't be a configuration does not fill the daemon's memory."""
-    with (tmp_path / "config.json").open("wb") as file:
-        file.truncate(1 << 30)
+@pytest.mark.parametrize(
+    ("content", "model", "what"),
+    [
+        ("adapter_config.json", "", "LoRA adapter"),
+        ("model-Q4_K_M.gguf", "", "GGUF"),
+        ("model-Q4_K_M.gguf", "/model-Q4_K_M.gguf", "GGUF"),
+    ],
+)
+def test_what_is_no_model_for_vllm_is_named(tmp_path: Path, content: str, model: str, what: str) -> None:
+    """With what to load instead."""
+    (tmp_path / content).write_text("{}")
 
-    with pytest.raises(InvalidRequest, match="larger than"):
-        files.read_facts(tmp_path)
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
-def test_what_is_no_plain_file_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """A pipe, a device or a directory in its place holds nobody up."""
-    make(tmp_path / "config.json")
-
-    with pytest.raises(InvalidRequest, match="can't be read"):
-        files.read_facts(tmp_path)
-
-
-def test_a_file_that_lies_about_its_size_is_not_read_to_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those below /proc say that they are empty."""
-    monkeypatch.setattr(files, "_MAX_CONFIG_BYTES", 16)
-    (tmp_path / "config.json").symlink_to("/proc/self/maps")
-
-    with pytest.raises(InvalidRequest, match="larger than 16 bytes"):
-        files.read_facts(tmp_path)
+    with pytest.raises(InvalidRequest, match=what) as refused:
+        files.locate(f"{tmp_path}{model}")
+    assert refused.value.reason == "MODEL_UNSUPPORTED"
 
 
 async def test_facts_are_found_beside_the_loop(tmp_path: Path) -> None:

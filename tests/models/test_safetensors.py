@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.safetensors import write
-from vllmd.models.safetensors import loaded_bytes
+from vllmd.models.safetensors import Unreadable, bytes_by_dtype, layer_of, loaded_bytes, read_index
 
 
 def header(offsets: bytes) -> bytes:
@@ -18,36 +18,37 @@ def header(offsets: bytes) -> bytes:
 
 def test_headers_say_what_there_is(tmp_path: Path) -> None:
     """Over all files; scales that go with packed weights count as well."""
-    write(tmp_path / "model-1-of-2.safetensors", {"a.weight": ("F8_E4M3", 1000), "a.weight_scale": ("BF16", 20)})
-    write(tmp_path / "model-2-of-2.safetensors", {"b.qweight": ("I32", 400)})
+    first, second = tmp_path / "model-1-of-2.safetensors", tmp_path / "model-2-of-2.safetensors"
+    write(first, {"a.weight": ("F8_E4M3", 1000), "a.weight_scale": ("BF16", 20)})
+    write(second, {"b.qweight": ("I32", 400), "c.weight_scale": ("BF16", 10)})
 
-    assert loaded_bytes(tmp_path, None) == 1420
+    assert bytes_by_dtype([first, second], None) == {"F8_E4M3": 1000, "BF16": 30, "I32": 400}
 
 
-def test_what_is_stored_in_32_bits_is_loaded_in_16(tmp_path: Path) -> None:
+def test_what_is_stored_in_32_bits_is_loaded_in_16() -> None:
     """Where vLLM is to choose."""
-    write(tmp_path / "model.safetensors", {"a": ("F32", 400), "b": ("F16", 100)})
-
-    assert loaded_bytes(tmp_path, None) == 300
+    assert loaded_bytes({"F32": 400, "F16": 100}) == 300
 
 
-def test_the_index_says_which_files_count(tmp_path: Path) -> None:
-    """Others may be left from an earlier version."""
-    write(tmp_path / "model-1-of-1.safetensors", {"a": ("BF16", 10)})
-    write(tmp_path / "old.safetensors", {"a": ("BF16", 10)})
-    index = {"metadata": {"total_size": 10}, "weight_map": {"a": "model-1-of-1.safetensors"}}
+def test_the_index_says_which_files_there_are(tmp_path: Path) -> None:
+    """And what all tensors take, which some write as a float."""
+    index = {"metadata": {"total_size": 10.0}, "weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    found = read_index(tmp_path)
 
-    assert loaded_bytes(tmp_path, None) == 10
+    assert found is not None
+    assert (found.names, found.total_bytes, found.tensors) == ({"model-1.safetensors"}, 10, ("a", "b"))
 
 
-def test_the_same_weights_in_another_form_count_once(tmp_path: Path) -> None:
-    """Mistral publishes both; where there is only its own form, that counts."""
-    write(tmp_path / "consolidated.safetensors", {"a": ("BF16", 10)})
-    alone = loaded_bytes(tmp_path, None)
-    write(tmp_path / "model.safetensors", {"a": ("BF16", 10)})
+def test_not_every_model_has_an_index(tmp_path: Path) -> None:
+    """Nor does every index say a size that makes sense."""
+    assert read_index(tmp_path) is None
+    for metadata in ({}, {"total_size": "many"}, {"total_size": -1}, {"total_size": 1 << 80}):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": metadata, "weight_map": {}}))
+        found = read_index(tmp_path)
 
-    assert (alone, loaded_bytes(tmp_path, None)) == (10, 10)
+        assert found is not None
+        assert found.total_bytes is None
 
 
 def test_layers_for_predicting_more_tokens_are_not_loaded(tmp_path: Path) -> None:
@@ -61,46 +62,64 @@ def test_layers_for_predicting_more_tokens_are_not_loaded(tmp_path: Path) -> Non
     }
     write(tmp_path / "model.safetensors", tensors)
 
-    assert loaded_bytes(tmp_path, 2) == 26
-    assert loaded_bytes(tmp_path, None) == 125
+    assert bytes_by_dtype([tmp_path / "model.safetensors"], 2) == {"BF16": 26}
+    assert bytes_by_dtype([tmp_path / "model.safetensors"], None) == {"BF16": 125}
+    assert [layer_of(name) for name in tensors] == [0, 1, 2, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "cut short"),
+        (b"\0\1", "cut short"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ((1 << 60).to_bytes(8, "little") + b"{}", "no safetensors file"),
+        ((1 << 20).to_bytes(8, "little") + b"{}", "cut short"),
+        ((2).to_bytes(8, "little") + b"[]", "no safetensors file"),
+        ((5).to_bytes(8, "little") + b'{"a"}', "no safetensors file"),
+        ((8).to_bytes(8, "little") + b'{"a": 1}', "no safetensors file"),
+        pytest.param(header(b"[0, 1e400]"), "no safetensors file", id="a size without end"),
+        pytest.param(header(b"[0, 1000]"), "cut short", id="more than the file"),
+        pytest.param(header(b"[9, 1]"), "no safetensors file", id="less than nothing"),
+        pytest.param(header(b"[0, " + b"9" * 4200 + b"]"), "cut short", id="a number of many digits"),
+    ],
+)
+def test_files_that_are_none_are_told(tmp_path: Path, content: bytes, why: str) -> None:
+    """A pointer to a file that was not fetched, say; whatever length it says, no more is read than there can be."""
+    (tmp_path / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(Unreadable, match=why):
+        bytes_by_dtype([tmp_path / "model.safetensors"], None)
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"version https://git-lfs.github.com/spec/v1",
-        (1 << 60).to_bytes(8, "little") + b"{}",
-        (2).to_bytes(8, "little") + b"[]",
-        (5).to_bytes(8, "little") + b'{"a"}',
-        (8).to_bytes(8, "little") + b'{"a": 1}',
-        pytest.param(header(b"[0, 1e400]"), id="a size without end"),
-        pytest.param(header(b"[0, 1000]"), id="more than the file"),
-        pytest.param(header(b"[9, 1]"), id="less than nothing"),
-        pytest.param(header(b"[0, " + b"9" * 4200 + b"]"), id="a number of many digits"),
+        b'{"weight_map": {"a": "../secret.safetensors"}}',
+        b'{"weight_map": [1]}',
+        b'{"metadata": 7, "weight_map": {}}',
+        b"[]",
+        b"{",
+        b"[" * 200_000,
     ],
 )
-def test_files_that_are_none_are_of_unknown_size(tmp_path: Path, content: bytes) -> None:
-    """A pointer to a file that was not fetched, say; whatever length it says, no more is read than there can be."""
-    (tmp_path / "model.safetensors").write_bytes(content)
+def test_an_index_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+    """It comes with the model, and so from anywhere; it does not lead elsewhere either."""
+    (tmp_path / "model.safetensors.index.json").write_bytes(content)
 
-    assert loaded_bytes(tmp_path, None) is None
-
-
-def test_an_index_does_not_lead_elsewhere(tmp_path: Path) -> None:
-    """It comes with the model, and so from anywhere."""
-    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../secret.safetensors"}}')
-
-    assert loaded_bytes(tmp_path, None) is None
+    with pytest.raises(Unreadable, match="index"):
+        read_index(tmp_path)
 
 
 def test_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
     """Under the name of a file."""
     os.mkfifo(tmp_path / "model.safetensors")
 
-    assert loaded_bytes(tmp_path, None) is None
+    with pytest.raises(Unreadable):
+        bytes_by_dtype([tmp_path / "model.safetensors"], None)
 
 
-def test_a_directory_without_weights(tmp_path: Path) -> None:
-    """Nothing is known."""
-    assert loaded_bytes(tmp_path, None) is None
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    """By its name, cut to a length that one can read."""
+    with pytest.raises(Unreadable, match=r"xxx\.\.\. can't be read: No such file"):
+        bytes_by_dtype([tmp_path / f"{'x' * 100}.safetensors"], None)

@@ -1,23 +1,37 @@
 """Finds a model's files on this host: a directory, or a snapshot in the Hugging Face cache.
 
-Nothing is fetched here: vLLM fetches what is missing, in the engine's processes.
+What is missing of a configuration `hub` fetches, if it may; vLLM fetches the weights, in the engine's processes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
+import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from vllmd.errors import InvalidRequest, NotFound
-from vllmd.models import facts, plain, safetensors
+from vllmd.errors import InvalidRequest, NotFound, VllmdError
+from vllmd.models import checkpoint, facts, hub, mistral, plain
+from vllmd.models.checkpoint import Listing
+from vllmd.models.lengths import Beside, pools
 from vllmd.tasks import in_thread
+
+_log = logging.getLogger(__name__)
+
+_CONFIG = "config.json"
+_MISTRAL_CONFIG = "params.json"
 
 _MAX_CONFIG_BYTES = 1 << 20
 """The longest that are known have some 100 kB, of names for classes."""
+
+_MAX_BESIDE_BYTES = 16 << 20
+"""A tokenizer's may list thousands of tokens."""
+
+_FINGERPRINT_DIGITS = 16
 
 _PATIENCE_SECONDS = 10.0
 """What a file system gets to answer: one of the network may hang for ever."""
@@ -38,20 +52,32 @@ async def check(model: str, revision: str = "") -> None:
     await in_thread(f"looking for {model}", functools.partial(locate, model, revision), _PATIENCE_SECONDS)
 
 
-async def facts_of(model: str, revision: str = "") -> facts.ModelFacts | None:
+async def facts_of(
+    model: str, revision: str = "", engine_python: pathlib.Path | None = None
+) -> facts.ModelFacts | None:
     """Find a model and read its facts, however slow its files are; `None` if it has yet to be fetched.
+
+    Args:
+        model: a directory, or a hub id.
+        revision: of a hub id; empty for the default.
+        engine_python: the interpreter that fetches the configuration from the hub if it is not here; `None` to fetch
+            nothing.
 
     Raises:
         InvalidRequest: what `locate` and `read_facts` raise it for.
-        NotFound: likewise.
+        NotFound: likewise, and if the hub has no such model.
+        NotPossible: the hub does not let us have it.
         Unavailable: its files do not answer.
     """
 
     def find() -> facts.ModelFacts | None:
         directory = locate(model, revision)
-        return None if directory is None else read_facts(directory)
+        return None if directory is None else read_facts(directory, hub.known(model, revision))
 
-    return await in_thread(f"reading {model}", find, _PATIENCE_SECONDS)
+    found = await in_thread(f"reading {model}", find, _PATIENCE_SECONDS)
+    if found is None and engine_python is not None and await hub.fetch(model, revision, engine_python):
+        found = await in_thread(f"reading {model}", find, _PATIENCE_SECONDS)
+    return found
 
 
 def locate(model: str, revision: str = "", cache: pathlib.Path | None = None) -> pathlib.Path | None:
@@ -63,8 +89,8 @@ def locate(model: str, revision: str = "", cache: pathlib.Path | None = None) ->
     """
     if model.startswith("/"):
         directory = pathlib.Path(model)
-        if not _is_file(directory / "config.json"):
-            raise NotFound("MODEL_NOT_FOUND", f"{model} holds no config.json that this daemon can read.", model=model)
+        if not _has_config(directory):
+            raise _no_model(model, directory)
         return directory
     parts = model.split("/")
     if len(parts) > 2 or not all(map(_plain, parts)):
@@ -77,10 +103,10 @@ def locate(model: str, revision: str = "", cache: pathlib.Path | None = None) ->
     repository = (cache or hub_cache()) / ("models--" + "--".join(parts))
     reference = repository / "refs" / (revision or "main")
     commit = revision
-    if _plain(revision or "main") and _is_file(reference):
+    if all(map(_plain, (revision or "main").split("/"))) and _is_file(reference):
         commit = reference.read_text().strip()
     snapshot = repository / "snapshots" / commit
-    return snapshot if commit and _plain(commit) and _is_file(snapshot / "config.json") else None
+    return snapshot if commit and _plain(commit) and _has_config(snapshot) else None
 
 
 def check_revision(revision: str) -> None:
@@ -93,30 +119,84 @@ def check_revision(revision: str) -> None:
         raise InvalidRequest("INVALID_REVISION", f"{revision!r} is not a branch, tag or commit.", revision=revision)
 
 
-def read_facts(directory: pathlib.Path) -> facts.ModelFacts:
+def read_facts(directory: pathlib.Path, listing: Listing | None = None) -> facts.ModelFacts:
     """Read the facts of the model in *directory*.
 
+    Args:
+        directory: the model's.
+        listing: what the hub says of files that are not there yet.
+
     Raises:
-        InvalidRequest: its `config.json` is not one.
+        InvalidRequest: its configuration is not one.
     """
-    path = directory / "config.json"
+    path = directory / _CONFIG
+    if not _is_file(path):
+        path = directory / _MISTRAL_CONFIG
     try:
-        config = json.loads(plain.read(path, _MAX_CONFIG_BYTES))
+        content = plain.read(path, _MAX_CONFIG_BYTES)
+        config = json.loads(content)
         if not isinstance(config, dict):
             raise ValueError("it is not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest("INVALID_MODEL", f"{path} can't be read: {error}.", model=directory) from error
-    found = facts.read(config)
-    return dataclasses.replace(found, weight_bytes=_weight_bytes(directory, found.layers))
+    if path.name == _MISTRAL_CONFIG:
+        config = mistral.as_config(config)
+    found = facts.read(config, beside=_beside(directory))
+    weights = checkpoint.read(directory, found, listing)
+    return dataclasses.replace(
+        found,
+        weight_bytes=weights.weight_bytes,
+        bytes_by_dtype=weights.bytes_by_dtype,
+        weights_note=weights.note,
+        fingerprint=_fingerprint(content, weights.files),
+    )
 
 
-def _weight_bytes(directory: pathlib.Path, layers: int | None) -> int | None:
-    """Sum up what the safetensors files hold, or the size of the PyTorch ones where there are none of these."""
-    found = safetensors.loaded_bytes(directory, layers)
+def _fingerprint(config: bytes, weights: Sequence[tuple[str, int]]) -> str:
+    """Tell models apart: SHA-256 over the configuration and the names and sizes of the weight files, 64 bits of it.
+
+    What the files come to once loaded follows from these, and may be known only after they were fetched.
+    """
+    digest = hashlib.sha256(config)
+    for name, size in sorted(weights):
+        digest.update(f"\0{name}\0{size}".encode(errors="surrogatepass"))
+    return digest.hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+def _beside(directory: pathlib.Path) -> Beside:
+    tokenizer, encoder = (_json(directory / name) for name in ("tokenizer_config.json", "sentence_bert_config.json"))
+    return Beside(
+        tokenizer=tokenizer if isinstance(tokenizer, dict) else {},
+        encoder=encoder if isinstance(encoder, dict) else {},
+        pools=pools(_json(directory / "modules.json")),
+    )
+
+
+def _json(path: pathlib.Path) -> object:
+    """Read a file that a model may have; `None` if it has not, or not as JSON: it is no use to the plan then."""
     try:
-        return found or sum(path.stat().st_size for path in directory.glob("*.bin")) or None
-    except OSError:
-        return None  # a link to a file that was not fetched
+        return json.loads(plain.read(path, _MAX_BESIDE_BYTES)) if _is_file(path) else None
+    except (OSError, ValueError, RecursionError) as error:
+        _log.warning("%s can't be read and is left out: %s", path, error)
+        return None
+
+
+def _no_model(model: str, path: pathlib.Path) -> VllmdError:
+    """Say what is there in place of a model."""
+    if path.suffix == ".gguf":
+        instead = checkpoint.why_no_model([path.name])
+    else:
+        try:
+            instead = checkpoint.why_no_model(os.listdir(path))
+        except (OSError, ValueError):
+            instead = None  # that it is not there, or not for us, is what the error says
+    if instead is None:
+        return NotFound("MODEL_NOT_FOUND", f"{model} holds no config.json that this daemon can read.", model=model)
+    return InvalidRequest("MODEL_UNSUPPORTED", f"{model} is {instead}.", model=model)
+
+
+def _has_config(directory: pathlib.Path) -> bool:
+    return _is_file(directory / _CONFIG) or _is_file(directory / _MISTRAL_CONFIG)
 
 
 def _plain(part: str) -> bool:

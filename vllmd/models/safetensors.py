@@ -6,79 +6,128 @@ dtype, shape and offsets (https://github.com/huggingface/safetensors, "Format").
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from vllmd.models import plain
+
+INDEX = "model.safetensors.index.json"
 
 _MAX_HEADER_BYTES = 100 << 20
 """The format's own limit."""
 _MAX_INDEX_BYTES = 100 << 20
-_MAX_FILES = 2000
+_POINTER = b"version https://git-lfs"
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _NOT_TEXT = ("vision", "visual", "audio", "encoder")
-_INDEX = "model.safetensors.index.json"
-_WHOLE = "consolidated"
-"""Mistral's own form of the same weights, which lies beside the usual one."""
+
+_MALFORMED = (ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def loaded_bytes(directory: pathlib.Path, layers: int | None) -> int | None:
-    """Sum up what the weights in a directory take once they are loaded; `None` if it holds none that can be read.
+class Unreadable(Exception):
+    """A file is not what its name says; the message says in a phrase why."""
 
-    32-bit floats count half, as vLLM loads them with 16 bits where it is to choose. Tensors of layers beyond the
-    model's are those of multi-token prediction, which vLLM leaves out.
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Index:
+    """Which files a model's weights are divided among."""
+
+    names: frozenset[str]
+    total_bytes: int | None
+    """What all tensors take, if it says so."""
+    tensors: tuple[str, ...]
+
+
+def read_index(directory: pathlib.Path) -> Index | None:
+    """Read a directory's index; `None` if it has none.
+
+    Raises:
+        Unreadable: it is not one.
+    """
+    path = directory / INDEX
+    try:
+        if not path.is_file():
+            return None
+        content = json.loads(plain.read(path, _MAX_INDEX_BYTES))
+        weights = content["weight_map"]
+        names = frozenset(map(str, weights.values()))
+        total = content.get("metadata", {}).get("total_size")
+    except (OSError, *_MALFORMED) as error:
+        raise Unreadable("their index can't be read") from error
+    if any("/" in name for name in names):
+        raise Unreadable("their index leads out of its directory")
+    return Index(names, _whole(total), tuple(map(str, weights)))
+
+
+def bytes_by_dtype(paths: Iterable[pathlib.Path], layers: int | None) -> dict[str, int]:
+    """Sum up what the tensors in some files take, by their dtypes.
+
+    Tensors of layers beyond the model's are those of multi-token prediction, which vLLM leaves out.
 
     Args:
-        directory: the model's.
+        paths: the files.
         layers: how many layers the model has; `None` if that is not known.
+
+    Raises:
+        Unreadable: one of them is no such file, or is cut short.
     """
-    try:
-        sizes = [
-            (size // 2 if dtype == "F32" else size)
-            for path in _files(directory)
-            for name, dtype, size in _tensors(path)
-            if layers is None or _layer_of(name) < layers
-        ]
-    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    return sum(sizes) if sizes else None
+    sizes: Counter[str] = Counter()
+    for path in paths:
+        try:
+            for name, dtype, size in _tensors(path):
+                if layers is None or layer_of(name) < layers:
+                    sizes[dtype] += size
+        except OSError as error:
+            raise Unreadable(f"{_short(path.name)} can't be read: {error.strerror}") from error
+        except _MALFORMED as error:
+            raise Unreadable(f"{_short(path.name)} is no safetensors file") from error
+    return dict(sizes)
 
 
-def _files(directory: pathlib.Path) -> list[pathlib.Path]:
-    """List the files that make up the model, each once."""
-    index = directory / _INDEX
-    if index.is_file():
-        names = set(json.loads(plain.read(index, _MAX_INDEX_BYTES))["weight_map"].values())
-        if any("/" in name for name in names):
-            raise ValueError("the index leads out of its directory")
-    else:
-        names = {path.name for path in directory.glob("*.safetensors")}
-        usual = {name for name in names if not name.startswith(_WHOLE)}
-        names = usual or names
-    return [directory / name for name in sorted(names)][:_MAX_FILES]
+def loaded_bytes(by_dtype: Mapping[str, int]) -> int:
+    """Tell what tensors take once they are loaded: 32-bit floats half, where vLLM is to choose."""
+    return sum(size // 2 if dtype == "F32" else size for dtype, size in by_dtype.items())
+
+
+def layer_of(name: str) -> int:
+    """Tell which layer of the language model a tensor is of; -1 if it is of none."""
+    found = None if any(part in name for part in _NOT_TEXT) else _LAYER.search(name)
+    return int(found[1]) if found and len(found[1]) < 10 else -1
 
 
 def _tensors(path: pathlib.Path) -> Iterator[tuple[str, str, int]]:
     """Read names, dtypes and sizes in bytes from a file's header."""
     with plain.opened(path) as file:
-        length = int.from_bytes(file.read(8), "little")
+        start, size = file.read(len(_POINTER)), os.fstat(file.fileno()).st_size
+        if start == _POINTER:
+            raise Unreadable(f"{_short(path.name)} is a pointer of Git LFS: git lfs pull fetches the file")
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 8 or (length <= _MAX_HEADER_BYTES and size < 8 + length):
+            raise Unreadable(f"{_short(path.name)} is cut short")
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes")
-        header = json.loads(file.read(length))
-        size = os.fstat(file.fileno()).st_size
+        file.seek(8)
+        header: Mapping[str, Any] = json.loads(file.read(length))
     for name, tensor in header.items():
         if name != "__metadata__":
             begin, end = map(int, tensor["data_offsets"])
-            if not 0 <= begin <= end <= size:
-                raise ValueError(f"tensor {name} is not within the file")
+            if not 0 <= begin <= end:
+                raise ValueError(f"tensor {name} ends before it begins")
+            if end > size - 8 - length:
+                raise Unreadable(f"{_short(path.name)} is cut short")
             yield name, str(tensor["dtype"]), end - begin
 
 
-def _layer_of(name: str) -> int:
-    """Tell which layer of the language model a tensor is of; -1 if it is of none."""
-    found = None if any(part in name for part in _NOT_TEXT) else _LAYER.search(name)
-    return int(found[1]) if found else -1
+def _whole(value: object) -> int | None:
+    """Take a size that an index states, which some write as a float."""
+    return int(value) if isinstance(value, int | float) and 0 < value < 1 << 60 else None
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}..."

@@ -19,9 +19,10 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
-from vllmd.errors import Exhausted, InvalidRequest, NotFound, VllmdError
+from vllmd.errors import Exhausted, InvalidRequest, NotFound, NotPossible, VllmdError
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.models import files
+from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import Plan, plan
 from vllmd.scheduler.entry import Entry
@@ -234,14 +235,14 @@ class Placement:
         return ending and failure.reason == "GPU_MEMORY_EXHAUSTED"
 
     async def _plan(self, wish: Wish) -> Plan | Failure:
+        try:  # before the GPUs are looked at, since the hub may take its time
+            facts = await self._facts_of(wish)
+        except VllmdError as error:
+            invalid = isinstance(error, InvalidRequest | NotFound | NotPossible)
+            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
         inventory = await self._ground.monitor.snapshot()
         if not inventory.available:
             return Failure("NVML_UNAVAILABLE", f"The GPUs can't be asked for: {inventory.error}.")
-        try:
-            facts = await files.facts_of(wish.model, wish.revision) if self._ground.backend == "vllm" else None
-        except VllmdError as error:
-            invalid = isinstance(error, InvalidRequest | NotFound)
-            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
         busy = self.busy_gpus()
         for gpu in inventory.gpus:
             if gpu.uuid not in busy and gpu.uuid not in self._quarantines:
@@ -261,6 +262,11 @@ class Placement:
             numbers = tuple((name, str(number)) for name, number in result.numbers.items())
             return Failure(result.reason, result.message, (), numbers, result.invalid)
         return result
+
+    async def _facts_of(self, wish: Wish) -> ModelFacts | None:
+        if self._ground.backend != "vllm":
+            return None
+        return await files.facts_of(wish.model, wish.revision, self._ground.python)
 
 
 def _uuids(planned: Plan | None) -> frozenset[str]:
