@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from pathlib import Path
 
 import pytest
 from google.rpc import code_pb2
@@ -15,6 +16,7 @@ from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import Exhausted, NotFound, VllmdError
 from vllmd.scheduler import placement
 from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.wish import Wish
 
 
 def gpu_indices(entry: Entry) -> list[int]:
@@ -244,3 +246,19 @@ async def test_every_change_is_told() -> None:
             await until(host.scheduler.engines.changed, lambda: entry.supervisor.state is State.READY)
 
             assert [entry] == host.scheduler.engines.alive()
+
+
+async def test_what_the_hub_refuses_is_told_before_any_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine has to fail for it."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho \'{"failure": "gated", "why": "GatedRepoError"}\'\n')
+    python.chmod(0o755)
+
+    async with Host(gpu(), backend="vllm", python=python) as host:
+        with pytest.raises(VllmdError, match="gated on the hub") as refused:
+            await host.load(Wish("org/gated", "", {}))
+
+    assert status.to_status(refused.value).code == code_pb2.PERMISSION_DENIED
