@@ -259,6 +259,6 @@ async def test_what_the_hub_refuses_is_told_before_any_start(tmp_path: Path, mon
 
     async with Host(gpu(), backend="vllm", python=python) as host:
         with pytest.raises(VllmdError, match="gated on the hub") as refused:
-            await host.load(Wish("org/gated", "", {}))
+            await host.load(Wish("org/gated"))
 
     assert status.to_status(refused.value).code == code_pb2.PERMISSION_DENIED

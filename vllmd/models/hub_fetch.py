@@ -89,5 +89,6 @@ def main(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     # The directory of a program comes first where modules are looked for, and this one has a safetensors.py.
-    sys.path[:] = [path for path in sys.path if pathlib.Path(path) != pathlib.Path(__file__).parent]
+    here = pathlib.Path(__file__).resolve().parent
+    sys.path[:] = [path for path in sys.path if pathlib.Path(path).resolve() != here]
     main(sys.argv[1:])

@@ -40,6 +40,8 @@ KEPT_ENDED = 50
 _BUSY = frozenset({State.STARTING, State.STOPPING, State.RECLAIMING})
 _PASSING = frozenset({"NVML_UNAVAILABLE", "GPU_QUARANTINED", "GPU_LOST", "GPU_MEMORY_EXHAUSTED"})
 _REPLAN_SECONDS = 2.0
+_FETCHED_OTHERWISE = frozenset({"hf_token", "download_dir"})
+"""Arguments with which vLLM may get from the hub what this daemon does not: what it can't get says nothing then."""
 
 _log = logging.getLogger(__name__)
 
@@ -266,7 +268,8 @@ class Placement:
     async def _facts_of(self, wish: Wish) -> ModelFacts | None:
         if self._ground.backend != "vllm":
             return None
-        return await files.facts_of(wish.model, wish.revision, self._ground.python)
+        python = None if _FETCHED_OTHERWISE & set(wish.engine_args) else self._ground.python
+        return await files.facts_of(wish.model, wish.revision, python)
 
 
 def _uuids(planned: Plan | None) -> frozenset[str]:
