@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from vllmd.engines.containment import Containment
 from vllmd.engines.restarts import Policy
@@ -37,6 +39,10 @@ class Ground:
     restarts: Policy = dataclasses.field(default_factory=Policy)
     simulation: pathlib.Path | None = None
     """Where the processes of a simulated host write down what they hold."""
+    engine_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Of all engines, where clients leave them open."""
+    use_case: str = ""
+    """What models are loaded for where clients do not say."""
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     events: Events = dataclasses.field(default_factory=Events)
     losses: Losses = dataclasses.field(default_factory=lambda: Losses(Events()))

@@ -84,9 +84,7 @@ def settle(
     return None
 
 
-def _refuse(
-    wanted: int, draft: Draft, footprint: Footprint, pool: int, gpus: Sequence[Gpu]
-) -> Infeasible | None:
+def _refuse(wanted: int, draft: Draft, footprint: Footprint, pool: int, gpus: Sequence[Gpu]) -> Infeasible | None:
     """Refuse a context that does not fit, before a minute goes by until vLLM does."""
     fits = footprint.layout.longest(pool, wanted)
     if wanted <= fits * _SURE:

@@ -91,9 +91,7 @@ def measure(draft: Draft, precision: Precision, sizes: Sizes, profile: Profile |
     offloaded = int(float(draft.get("cpu_offload_gb", 0)) * (1 << 30))
     beside, beyond = memory.beside(facts, sizes), memory.beyond(facts, sizes)
     if profile is None:
-        return Footprint(
-            max(0, weights - offloaded), beside.activation, beside.other, beside.graphs, beyond, layout
-        )
+        return Footprint(max(0, weights - offloaded), beside.activation, beside.other, beside.graphs, beyond, layout)
     graphs = beyond if profile.graphs_bytes is None else max(profile.graphs_bytes, beyond // 2)
     return Footprint(
         profile.weights_bytes, profile.activation_bytes, profile.other_bytes, beside.graphs, graphs, layout

@@ -2,12 +2,12 @@
 
 Within `gpu_memory_utilization`, measured by vLLM at its start: the peak of a forward pass over `max_num_batched_tokens`
 tokens, or of the sampler over `max_num_seqs` rows of logits, or of the first compilation, which copies what the graph
-is given (the embedding, one layer's experts); and what CUDA and its libraries take. vLLM's older model runner, which it
-has for most models of experts and for hybrids, sets something aside for CUDA graphs there as well. On top of it, once it runs: CUDA
-graphs, the sampler's warm-up, and buffers of GPUs that reduce together.
+is given (the embedding, one layer's experts); and what CUDA and its libraries take. vLLM's older model runner, which
+it has for most models of experts and for hybrids, sets something aside for CUDA graphs there as well. On top of it,
+once it runs: CUDA graphs, the sampler's warm-up, and buffers of GPUs that reduce together.
 
-The factors are fitted to what vLLM 0.25.1 measured on H100s (`tests/data/measured`): 20 loads of dense models, models of
-experts and hybrids, of 1B to 30B parameters, on one GPU and two. They hold there to 0.3 GiB for dense models. For
+The factors are fitted to what vLLM 0.25.1 measured on H100s (`tests/data/measured`): 20 loads of dense models, models
+of experts and hybrids, of 1B to 30B parameters, on one GPU and two. They hold there to 0.3 GiB for dense models. For
 experts, whose kernels each have workspaces of their own, they hold to 0.9 GiB.
 """
 

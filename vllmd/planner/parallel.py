@@ -144,9 +144,7 @@ def _has_stages(facts: ModelFacts | None) -> bool:
     return facts is not None and facts.runner == "generate" and bool(facts.layers) and not facts.multimodal
 
 
-def _staged(
-    fixed: int | None, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology
-) -> Iterator[Shape]:
+def _staged(fixed: int | None, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology) -> Iterator[Shape]:
     """List ways in stages: for what fits on no number of GPUs that divides the heads."""
     layers = (facts.layers if facts is not None else None) or 1
     for stages in range(2, min(len(gpus), layers) + 1):

@@ -1,4 +1,4 @@
-"""Chooses engine arguments from the model, the GPUs and what they are wanted for: pure, and every choice has its reason.
+"""Chooses engine arguments from the model, the GPUs and the use case: pure, and every choice has its reason.
 
 Ways to divide the model are tried in the order of `parallel.shapes`; the first on which the whole context that is
 wanted fits is taken, else the one with the longest. What the client set is never changed: it is kept, or the plan is
@@ -108,12 +108,16 @@ def _shapes(draft: Draft, request: Request, use_case: UseCase) -> Iterator[Shape
     for group in groups:
         for shape in parallel.shapes(draft, request.facts, group, topology, use_case.spread, several):
             any_group = True
-            if len(groups) > 1:
-                kinds = f"of {len(request.gpus)} GPUs of {len(groups)} kinds, those of one kind: {group[0].product}"
-                shape = dataclasses.replace(shape, reason=f"{shape.reason}; {kinds}")
-            yield shape
+            yield _of_one_kind(shape, len(request.gpus), len(groups))
     if not any_group and not any(gpu.mig_parent for gpu in request.gpus):
         yield from parallel.shapes(draft, request.facts, request.gpus, topology, use_case.spread, several)
+
+
+def _of_one_kind(shape: Shape, gpus: int, kinds: int) -> Shape:
+    if kinds == 1:
+        return shape
+    why = f"of {gpus} GPUs of {kinds} kinds, only such of one kind: {shape.gpus[0].product}"
+    return dataclasses.replace(shape, reason=f"{shape.reason}; {why}")
 
 
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:

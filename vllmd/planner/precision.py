@@ -33,7 +33,7 @@ ONLINE = {
     "int8_per_channel_weight_only": Quantization("int8", 8),
     "experts_int8": Quantization("experts_int8", 8, experts_only=True),
 }
-"""What vLLM makes of a checkpoint that is not packed, while it loads it; output layer and embedding stay as they are."""
+"""What vLLM makes of a checkpoint that is not packed, while it loads it; output layer and embedding stay unpacked."""
 
 _LEAST: dict[str, Capability] = {
     "gptq": (6, 0), "auto_gptq": (6, 0), "gptq_marlin": (7, 5), "awq": (7, 5), "auto_awq": (7, 5),

@@ -40,7 +40,9 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
     if possible < SMALLEST:
         return _full(tightest)
     if possible >= usual:
-        reason = f"what the use case {named} takes; that much is free" if named else "the usual share; that much is free"
+        reason = (
+            f"what the use case {named} takes; that much is free" if named else "the usual share; that much is free"
+        )
         draft.choose("gpu_memory_utilization", usual, "use case" if named else "auto", reason)
         return None
     size, whole = gib(tightest.free_bytes), gib(tightest.total_bytes)

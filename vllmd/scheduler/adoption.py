@@ -60,6 +60,7 @@ def _record(entry: Entry) -> EngineRecord:
         revision=wish.revision,
         engine_args=dict(wish.engine_args),
         auto_config=wish.auto_config,
+        use_case=wish.use_case,
         plan=supervisor.plan,
         created=supervisor.created,
         spawned=supervisor.spawned,

@@ -20,6 +20,7 @@ import msgspec
 from vllmd.engines import predecessor
 from vllmd.engines.diagnosis import Failure
 from vllmd.planner.planning import Plan
+from vllmd.scheduler.wish import Wish
 from vllmd.tasks import spawn
 
 VERSION = 1
@@ -64,6 +65,12 @@ class EngineRecord:
     restarted: list[float]
     restart: RestartRecord | None = None
     """`None` also in journals of daemons that did not write it."""
+    use_case: str = ""
+
+    @property
+    def wish(self) -> Wish:
+        """What it was started for."""
+        return Wish(self.model, self.revision, self.engine_args, self.auto_config, self.use_case)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,14 +19,12 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
-from vllmd.errors import Exhausted, InvalidRequest, NotFound, NotPossible, VllmdError
+from vllmd.errors import Exhausted, NotFound
 from vllmd.gpu.quarantine import Quarantines
-from vllmd.models import files
-from vllmd.models.facts import ModelFacts
-from vllmd.planner.choice import Infeasible
-from vllmd.planner.planning import Plan, plan
+from vllmd.planner.planning import Plan
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.journal import EngineRecord, Journal
+from vllmd.scheduler.prospects import Prospects
 from vllmd.scheduler.unproven import Unproven
 from vllmd.scheduler.wish import Wish, make_id
 from vllmd.tasks import Signal, spawn
@@ -40,9 +38,6 @@ KEPT_ENDED = 50
 _BUSY = frozenset({State.STARTING, State.STOPPING, State.RECLAIMING})
 _PASSING = frozenset({"NVML_UNAVAILABLE", "GPU_QUARANTINED", "GPU_LOST", "GPU_MEMORY_EXHAUSTED"})
 _REPLAN_SECONDS = 2.0
-_FETCHED_OTHERWISE = frozenset({"hf_token", "download_dir"})
-"""Arguments with which vLLM may get from the hub what this daemon does not: what it can't get says nothing then."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +68,7 @@ class Placement:
         self._ended = ended
         self._entries: collections.OrderedDict[str, Entry] = collections.OrderedDict()
         self._planning: set[str] = set()
+        self._prospects = Prospects(ground, quarantines)
         self.unproven = Unproven(ground, quarantines, self.pump)
         self._settled: set[str] = set()
         """Those that have ended and whose end has been taken notice of."""
@@ -120,7 +116,7 @@ class Placement:
 
     def inherit(self, record: EngineRecord) -> Entry:
         """Enter an engine of an earlier daemon, with its past; its supervisor is yet to be told what is left of it."""
-        entry = self._enter(record.id, Wish(record.model, record.revision, record.engine_args, record.auto_config))
+        entry = self._enter(record.id, record.wish)
         supervisor = entry.supervisor
         supervisor.plan, supervisor.adopted, supervisor.created = record.plan, True, record.created
         supervisor.spawned, supervisor.ready = record.spawned, record.ready
@@ -207,7 +203,7 @@ class Placement:
         try:
             while supervisor.due:
                 pumped = self._pumped
-                planned = await self._plan(entry.wish)
+                planned = await self._prospects.plan(entry.wish, self.busy_gpus(), self.alive())
                 if self._pumped != pumped:
                     continue
                 if isinstance(planned, Failure) and self._passes(planned, supervisor):
@@ -235,41 +231,6 @@ class Placement:
         """Tell whether an engine that is on its way out may give back what is missing."""
         ending = any(entry.supervisor.state.ending for entry in self._entries.values())
         return ending and failure.reason == "GPU_MEMORY_EXHAUSTED"
-
-    async def _plan(self, wish: Wish) -> Plan | Failure:
-        try:  # before the GPUs are looked at, since the hub may take its time
-            facts = await self._facts_of(wish)
-        except VllmdError as error:
-            invalid = isinstance(error, InvalidRequest | NotFound | NotPossible)
-            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
-        inventory = await self._ground.monitor.snapshot()
-        if not inventory.available:
-            return Failure("NVML_UNAVAILABLE", f"The GPUs can't be asked for: {inventory.error}.")
-        busy = self.busy_gpus()
-        for gpu in inventory.gpus:
-            if gpu.uuid not in busy and gpu.uuid not in self._quarantines:
-                self._ground.ledger.observe(gpu)
-        lost = frozenset(loss.uuid for loss in self._ground.losses.all())
-        free = [gpu for gpu in inventory.gpus if gpu.uuid not in self._quarantines and gpu.uuid not in lost]
-        if not free and (lost or self._ground.losses.is_incomplete(inventory)):  # or it would start on the CPU
-            return Failure("GPU_LOST", "Every GPU of this host is lost or in quarantine: vllmd-cli status says why.")
-        if inventory.gpus and not free:
-            return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
-        result = plan(wish.wanted_args, facts, free, wish.auto_config)
-        away = len(inventory.gpus) - len(free) + len(lost - {gpu.uuid for gpu in inventory.gpus})
-        if isinstance(result, Infeasible) and result.reason == "NOT_ENOUGH_GPUS" and away:
-            reason = "GPU_LOST" if lost else "GPU_QUARANTINED"
-            return Failure(reason, f"{result.message} {away} more are lost or in quarantine: see vllmd-cli status.")
-        if isinstance(result, Infeasible):
-            numbers = tuple((name, str(number)) for name, number in result.numbers.items())
-            return Failure(result.reason, result.message, (), numbers, result.invalid)
-        return result
-
-    async def _facts_of(self, wish: Wish) -> ModelFacts | None:
-        if self._ground.backend != "vllm":
-            return None
-        python = None if _FETCHED_OTHERWISE & set(wish.engine_args) else self._ground.python
-        return await files.facts_of(wish.model, wish.revision, python)
 
 
 def _uuids(planned: Plan | None) -> frozenset[str]:

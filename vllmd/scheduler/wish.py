@@ -21,6 +21,8 @@ class Wish:
     engine_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """By vLLM's names; kept or refused, never changed."""
     auto_config: bool = True
+    use_case: str = ""
+    """What for; empty for nothing in particular."""
 
     @property
     def wanted_args(self) -> dict[str, Any]:
@@ -34,10 +36,13 @@ def satisfies(made_for: Wish, effective: Mapping[str, Any] | None, wish: Wish) -
     Args:
         made_for: the wish that the engine was started for.
         effective: its engine arguments; `None` before it has a plan.
-        wish: what is wanted now. What it leaves open may have any value that the plan chose, or that another client
-            set if that is a matter of size alone: nobody is answered by a model that somebody else has altered.
+        wish: what is wanted now. A use case that it names must be the engine's. What it leaves open may have any value
+            that the plan chose, or that another client set if that is a matter of size alone: nobody is answered by a
+            model that somebody else has altered.
     """
     if (made_for.model, made_for.revision) != (wish.model, wish.revision):
+        return False
+    if wish.use_case and wish.use_case != made_for.use_case:
         return False
     if _canonical(made_for.wanted_args) == _canonical(wish.wanted_args) and made_for.auto_config == wish.auto_config:
         return True

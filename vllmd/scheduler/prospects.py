@@ -1,0 +1,103 @@
+"""What a wish would come to at this moment: reads what a plan needs, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from vllmd.engines.diagnosis import Failure
+from vllmd.engines.ground import Ground
+from vllmd.errors import InvalidRequest, NotFound, NotPossible, VllmdError
+from vllmd.gpu.inventory import Gpu, GpuLink, Inventory
+from vllmd.gpu.quarantine import Quarantines
+from vllmd.models import files
+from vllmd.models.facts import ModelFacts
+from vllmd.planner.choice import Infeasible
+from vllmd.planner.planning import Plan
+from vllmd.planner.remedies import plan
+from vllmd.planner.request import Request, Tenant
+from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.wish import Wish
+
+_FETCHED_OTHERWISE = frozenset({"hf_token", "download_dir"})
+"""Engine arguments by which a model comes from elsewhere than the hub's cache, or with other rights."""
+
+
+class Prospects:
+    """Plans engines with what is free now.
+
+    Args:
+        ground: what engines share.
+        quarantines: GPUs on which nothing is placed.
+    """
+
+    def __init__(self, ground: Ground, quarantines: Quarantines) -> None:
+        self._ground = ground
+        self._quarantines = quarantines
+
+    async def plan(self, wish: Wish, busy: Collection[str], engines: Sequence[Entry]) -> Plan | Failure:
+        """Plan an engine.
+
+        Args:
+            wish: what is wanted.
+            busy: UUIDs of the GPUs on which an engine starts or ends, where a look tells nothing for long.
+            engines: those that have not ended, and could make room.
+        """
+        try:  # before the GPUs are looked at, since the hub may take its time
+            facts = await self._facts_of(wish)
+        except VllmdError as error:
+            invalid = isinstance(error, InvalidRequest | NotFound | NotPossible)
+            return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
+        inventory = await self._ground.monitor.snapshot()
+        if not inventory.available:
+            return Failure("NVML_UNAVAILABLE", f"The GPUs can't be asked for: {inventory.error}.")
+        for gpu in inventory.gpus:
+            if gpu.uuid not in busy and gpu.uuid not in self._quarantines:
+                self._ground.ledger.observe(gpu)
+        lost = frozenset(loss.uuid for loss in self._ground.losses.all())
+        free = [gpu for gpu in inventory.gpus if gpu.uuid not in self._quarantines and gpu.uuid not in lost]
+        if not free and (lost or self._ground.losses.is_incomplete(inventory)):  # or it would start on the CPU
+            return Failure("GPU_LOST", "Every GPU of this host is lost or in quarantine: vllmd-cli status says why.")
+        if inventory.gpus and not free:
+            return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
+        result = plan(self._request(wish, facts, free, inventory.links, engines))
+        return result if isinstance(result, Plan) else self._failure(result, inventory, free, lost)
+
+    def _failure(self, result: Infeasible, inventory: Inventory, free: Sequence[Gpu], lost: frozenset[str]) -> Failure:
+        away = len(inventory.gpus) - len(free) + len(lost - {gpu.uuid for gpu in inventory.gpus})
+        if result.reason == "NOT_ENOUGH_GPUS" and away:
+            reason = "GPU_LOST" if lost else "GPU_QUARANTINED"
+            return Failure(reason, f"{result.message} {away} more are lost or in quarantine: see vllmd-cli status.")
+        numbers = tuple((name, str(number)) for name, number in result.numbers.items())
+        return Failure(result.reason, result.advice, (), numbers, result.invalid)
+
+    async def _facts_of(self, wish: Wish) -> ModelFacts | None:
+        if self._ground.backend != "vllm":
+            return None
+        python = None if _FETCHED_OTHERWISE & set(wish.engine_args) else self._ground.python
+        return await files.facts_of(wish.model, wish.revision, python)
+
+    def _request(
+        self,
+        wish: Wish,
+        facts: ModelFacts | None,
+        free: Sequence[Gpu],
+        links: tuple[GpuLink, ...],
+        engines: Sequence[Entry],
+    ) -> Request:
+        return Request(
+            client=wish.wanted_args,
+            host=self._ground.engine_args if wish.auto_config else {},
+            use_case=wish.use_case or self._ground.use_case,
+            facts=facts,
+            gpus=tuple(free),
+            links=links,
+            auto=wish.auto_config,
+            tenants=_tenants(engines, free),
+        )
+
+
+def _tenants(engines: Sequence[Entry], gpus: Sequence[Gpu]) -> tuple[Tenant, ...]:
+    """Say which engines hold what, so that a plan can name those that are in the way."""
+    supervisors = [entry.supervisor for entry in engines]
+    held = {one.id: {gpu.uuid: gpu.held_by(one.known_pids, 0) for gpu in gpus} for one in supervisors}
+    return tuple(Tenant(name, used) for name, used in held.items() if any(used.values()))
