@@ -1,9 +1,36 @@
-"""A driver that answers as told: what `import pynvml` finds while a test has it installed."""
+"""A driver that answers as written down: what `import pynvml` finds while a test has it installed.
+
+The answers come from a snapshot in the format of `tests/data/nvml`.
+"""
 
 from __future__ import annotations
 
+import fnmatch
+import functools
+import json
 import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+SNAPSHOTS = Path(__file__).parents[1] / "data" / "nvml"
+Answers = dict[str, dict[str, Any]]
+"""By function, then by its arguments, separated by a space; a GPU is its index, and a slice `0.2` of GPU 0 in slot 2."""
+
+TWO_H200: Mapping[str, Any] = {
+    "nvmlSystemGetDriverVersion": {"": "570.86.15"},
+    "nvmlDeviceGetCount": {"": 2},
+    "nvmlDeviceGetUUID": {"0": "GPU-0", "1": "GPU-1"},
+    "nvmlDeviceGetName": {"*": "NVIDIA H200"},
+    "nvmlDeviceGetMemoryInfo": {
+        "0": {"total": 100_000, "used": 10_000, "free": 90_000},
+        "1": {"total": 100_000, "used": 10_001, "free": 89_999},
+    },
+    "nvmlDeviceGetCudaComputeCapability": {"*": [9, 0]},
+    "nvmlDeviceGetUtilizationRates": {"*": {"gpu": 37, "memory": 12}},
+    "nvmlDeviceGetComputeRunningProcesses": {"*": [{"pid": 4711, "usedGpuMemory": 7_000}]},
+}
+"""A small one, for tests of everything but what the GPUs are like."""
 
 
 class NVMLError(Exception):
@@ -34,67 +61,86 @@ class NVMLError_GpuIsLost(NVMLError):  # noqa: N801 - pynvml's name
     """The GPU has fallen off the bus."""
 
 
-class FakePynvml(types.ModuleType):
-    """The module, with one H200 and one older card; a test may set `errors` for functions by name."""
+class NVMLError_NotFound(NVMLError):  # noqa: N801 - pynvml's name
+    """There is nothing there."""
 
-    def __init__(self) -> None:
+
+class NVMLError_InvalidArgument(NVMLError):  # noqa: N801 - pynvml's name
+    """It was asked for what there can't be."""
+
+
+class NVMLError_Unknown(NVMLError):  # noqa: N801 - pynvml's name
+    """The driver does not know either."""
+
+
+_ERRORS = {error.__name__: error for error in (NVMLError, *NVMLError.__subclasses__())}
+_WORDS = {
+    "GpuIsLost": "GPU is lost",
+    "InvalidArgument": "Invalid Argument",
+    "NoPermission": "Insufficient Permissions",
+    "NotFound": "Not Found",
+    "NotSupported": "Not Supported",
+    "Unknown": "Unknown Error",
+}
+
+
+def snapshot_named(name: str) -> Answers:
+    """Read one of the snapshots."""
+    answers: Answers = json.loads((SNAPSHOTS / f"{name}.json").read_text())["answers"]
+    return answers
+
+
+class FakePynvml(types.ModuleType):
+    """The module. A test may change `answers`, and set `errors` for functions by name and index of the GPU.
+
+    What has no answer is not supported; a GPU that has no error is found, and a slice that has a UUID.
+    """
+
+    NVML_NVLINK_MAX_LINKS = 18
+
+    def __init__(self, answers: Mapping[str, Any] = TWO_H200) -> None:
         super().__init__("pynvml")
         self.calls: list[str] = []
+        self.answers: Answers = json.loads(json.dumps(answers))
         self.errors: dict[tuple[str, int | None], NVMLError] = {}
         """By function and index of the GPU; `None` for functions that are of none."""
-        self.count = 2
-        self.uuids: dict[int, str] = {}
-        """By index, for what is not called as usual."""
-        self.process: tuple[int, int | None] = (4711, 7_000)
-        errors: list[type[NVMLError]] = [NVMLError, *NVMLError.__subclasses__()]
-        for error in errors:
-            setattr(self, error.__name__, error)
+        for name, error in _ERRORS.items():
+            setattr(self, name, error)
 
-    def _call(self, name: str, index: int | None = None) -> None:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+        return functools.partial(self._call, name)
+
+    def _call(self, name: str, *arguments: object) -> Any:
         self.calls.append(name)
-        error = self.errors.get((name, index))
-        if error is not None:
-            raise error
+        index = int(str(arguments[0]).partition(".")[0]) if arguments else None
+        if (name, index) in self.errors:
+            raise self.errors[name, index]
+        answer = self._answer(name, " ".join(map(str, arguments)))
+        if isinstance(answer, dict) and "error" in answer:
+            word = answer["error"]
+            raise _ERRORS[f"NVMLError_{word}"](_WORDS.get(word, word))
+        return _object(answer)
 
-    def nvmlInit(self) -> None:
-        self._call("nvmlInit")
+    def _answer(self, name: str, arguments: str) -> Any:
+        known = self.answers.get(name, {})
+        for pattern, answer in known.items():
+            if fnmatch.fnmatchcase(arguments, pattern):
+                return answer
+        match name:
+            case "nvmlInit" | "nvmlShutdown":
+                return None
+            case "nvmlDeviceGetHandleByIndex":
+                return arguments
+            case "nvmlDeviceGetMigDeviceHandleByIndex":
+                handle = arguments.replace(" ", ".")
+                return handle if handle in self.answers["nvmlDeviceGetUUID"] else {"error": "NotFound"}
+            case _:
+                return {"error": "NotSupported"}
 
-    def nvmlShutdown(self) -> None:
-        self._call("nvmlShutdown")
 
-    def nvmlSystemGetDriverVersion(self) -> str:
-        self._call("nvmlSystemGetDriverVersion")
-        return "570.86.15"
-
-    def nvmlDeviceGetCount(self) -> int:
-        self._call("nvmlDeviceGetCount")
-        return self.count
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        self._call("nvmlDeviceGetHandleByIndex", index)
-        return index
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        self._call("nvmlDeviceGetMemoryInfo", handle)
-        return types.SimpleNamespace(total=100_000, used=10_000 + handle, free=90_000 - handle)
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
-        self._call("nvmlDeviceGetCudaComputeCapability", handle)
-        return (9, 0)
-
-    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
-        self._call("nvmlDeviceGetUtilizationRates", handle)
-        return types.SimpleNamespace(gpu=37, memory=12)
-
-    def nvmlDeviceGetUUID(self, handle: int) -> str:
-        self._call("nvmlDeviceGetUUID", handle)
-        return self.uuids.get(handle, f"GPU-{handle}")
-
-    def nvmlDeviceGetName(self, handle: int) -> str:
-        self._call("nvmlDeviceGetName", handle)
-        return "NVIDIA H200"
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
-        self._call("nvmlDeviceGetComputeRunningProcesses", handle)
-        pid, used = self.process
-        return [types.SimpleNamespace(pid=pid, usedGpuMemory=used)]
+def _object(answer: Any) -> Any:
+    if isinstance(answer, list):
+        return [_object(one) for one in answer]
+    return types.SimpleNamespace(**answer) if isinstance(answer, dict) else answer

@@ -112,7 +112,8 @@ def test_a_number_goes_on_meaning_the_same_gpu(driver: FakePynvml) -> None:
     """Once NVML lists one less, the numbers of those after it move up, to what is another daemon's."""
     nvml = Nvml("0")
     before = nvml.snapshot()
-    driver.count, driver.uuids = 1, {0: "GPU-1"}
+    driver.answers["nvmlDeviceGetCount"][""] = 1
+    driver.answers["nvmlDeviceGetUUID"]["0"] = "GPU-1"
 
     assert [gpu.uuid for gpu in before.gpus] == ["GPU-0"]
     assert nvml.snapshot().gpus == ()
@@ -141,7 +142,7 @@ def test_nvml_is_set_up_anew_while_a_gpu_is_missing(driver: FakePynvml) -> None:
 
 def test_gpus_of_which_none_can_be_read(driver: FakePynvml) -> None:
     """They are there, and the driver answers."""
-    for index in range(driver.count):
+    for index in range(2):
         driver.errors["nvmlDeviceGetHandleByIndex", index] = fake_pynvml.NVMLError_GpuIsLost("GPU is lost")
     inventory = Nvml().snapshot()
 
@@ -154,7 +155,7 @@ def test_a_driver_that_answers_for_none_says_nothing_about_any(
     driver: FakePynvml, error: fake_pynvml.NVMLError
 ) -> None:
     """As in a container that has lost its devices: their engines go on."""
-    for index in range(driver.count):
+    for index in range(2):
         driver.errors["nvmlDeviceGetHandleByIndex", index] = error
 
     assert not Nvml().snapshot().available
@@ -188,14 +189,14 @@ def test_what_the_driver_does_not_say_is_unknown(driver: FakePynvml, error: fake
 
 def test_a_process_whose_memory_is_hidden(driver: FakePynvml) -> None:
     """In most containers the driver names processes and not what they hold: that is `None`, not 0."""
-    driver.process = (7, None)
+    driver.answers["nvmlDeviceGetComputeRunningProcesses"] = {"*": [{"pid": 7, "usedGpuMemory": None}]}
 
     assert Nvml().snapshot().gpus[0].processes == (GpuProcess(7, None),)
 
 
 def test_a_driver_that_finds_nothing(driver: FakePynvml) -> None:
     """No GPU behind a working driver is said as such."""
-    driver.count = 0
+    driver.answers["nvmlDeviceGetCount"][""] = 0
 
     assert Nvml().snapshot() == Inventory((), "570.86.15", "NVML finds no GPU")
 

@@ -1,7 +1,8 @@
 """Asks NVML; the only importer of pynvml.
 
 NVML calls block, now and then for seconds while the driver is busy, so callers in the event loop go through
-a thread of their own.
+a thread of their own. As there is a snapshot every second, what stays as it is is asked rarely: a name, a place on the
+bus, the links.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, Unread
+from vllmd.gpu import nvml_devices, nvml_links
+from vllmd.gpu.inventory import Gpu, GpuLink, Inventory, Unread
 from vllmd.gpu.selection import select
 
 _log = logging.getLogger(__name__)
@@ -21,6 +23,26 @@ _log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 30.0
 """How often NVML is set up anew while a GPU is missing: which there are it finds out only then."""
+
+ASK_AGAIN_SECONDS = 600.0
+"""How long an answer counts that is not expected to change: an operator may set another power limit, and NVLinks may
+come up after the daemon, with the fabric manager."""
+
+NO_SLICES = "MIG is enabled, and there is no instance that this daemon may use"
+
+
+@dataclasses.dataclass(slots=True)
+class _Known:
+    """What need not be asked at every snapshot."""
+
+    since: float
+    driver_version: str
+    cuda_version: str
+    fixed: dict[str, nvml_devices.Fixed] = dataclasses.field(default_factory=dict)
+    """By UUID."""
+    links: tuple[GpuLink, ...] = ()
+    linked: tuple[str, ...] = ()
+    """The GPUs that there were when the links were read: they are read again once there are others."""
 
 
 class Nvml:
@@ -34,6 +56,7 @@ class Nvml:
     def __init__(self, visible: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._library: Any = None
         self._since = 0.0
+        self._known: _Known | None = None
         self._visible = visible
         self._clock = clock
         self._seen: dict[str, Gpu] = {}
@@ -48,7 +71,9 @@ class Nvml:
             if self._library is None:
                 pynvml.nvmlInit()
                 self._library, self._since = pynvml, self._clock()
-            found = _read(pynvml)
+            if self._known is None or self._clock() - self._known.since >= ASK_AGAIN_SECONDS:
+                self._known = _ask(pynvml, self._clock())
+            found = _read(pynvml, self._known)
         except pynvml.NVMLError as error:
             self.close()
             # Where GPUs have been, a driver that is gone says nothing about them.
@@ -76,7 +101,8 @@ class Nvml:
         error = hidden if found.gpus and not chosen else found.error
         unread = tuple(one for one in found.unread if one.index in indexes)
         others = frozenset(gpu.uuid for gpu in found.gpus if gpu not in gpus)
-        return dataclasses.replace(found, gpus=gpus, error=error, unread=unread, hidden=others)
+        links = tuple(link for link in found.links if link.first in uuids and link.second in uuids)
+        return dataclasses.replace(found, gpus=gpus, error=error, unread=unread, hidden=others, links=links)
 
     def _told(self, found: Inventory) -> Inventory:
         """Log what can't be read, once: this is asked every second."""
@@ -88,6 +114,7 @@ class Nvml:
 
     def close(self) -> None:
         """Let go of the driver, so that an operator can reset a GPU."""
+        self._known = None
         if self._library is not None:
             library, self._library = self._library, None
             with contextlib.suppress(library.NVMLError):  # it may be the driver's death that brought us here
@@ -102,60 +129,40 @@ def _explain(pynvml: Any, error: Exception) -> str:
     return f"NVML: {error}"
 
 
-def _read(pynvml: Any) -> Inventory:
-    gpus, unread = [], []
+def _ask(pynvml: Any, now: float) -> _Known:
+    cuda_version = ""
+    with nvml_devices.unanswered_is_unknown(pynvml):
+        version = pynvml.nvmlSystemGetCudaDriverVersion()
+        cuda_version = f"{version // 1000}.{version % 1000 // 10}"
+    return _Known(now, str(pynvml.nvmlSystemGetDriverVersion()), cuda_version)
+
+
+def _read(pynvml: Any, known: _Known) -> Inventory:
+    gpus: list[Gpu] = []
+    unread = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
-            gpus.append(_read_gpu(pynvml, index))
+            found = nvml_devices.read(pynvml, index, known.fixed)
         except pynvml.NVMLError as error:
             lost, denied = (
                 isinstance(error, kind) for kind in (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NoPermission)
             )
             unread.append(Unread(index, str(error), lost, denied))
+        else:
+            gpus += found
+            unread += [] if found else [Unread(index, NO_SLICES, denied=True)]
     missing = "" if gpus else "NVML can read no GPU" if unread else "NVML finds no GPU"
     # Where none answers and none is said to be lost, it is NVML that fails: a container that lost its devices, say.
     available = bool(gpus) or not unread or any(one.lost for one in unread)
-    driver_version = str(pynvml.nvmlSystemGetDriverVersion())
-    return Inventory(tuple(gpus), driver_version, missing, available, tuple(unread))
-
-
-def _read_gpu(pynvml: Any, index: int) -> Gpu:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    capability: tuple[int, int] | None = None
-    utilization: float | None = None
-    with _unsupported_is_unknown(pynvml):
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        capability = (major, minor)
-    with _unsupported_is_unknown(pynvml):
-        utilization = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-    return Gpu(
-        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
-        index=index,
-        product=str(pynvml.nvmlDeviceGetName(handle)),
-        total_bytes=memory.total,
-        used_bytes=memory.used,
-        free_bytes=memory.free,
-        compute_capability=capability,
-        utilization=utilization,
-        processes=_read_processes(pynvml, handle),
+    uuids = tuple(gpu.uuid for gpu in gpus)
+    if uuids != known.linked:
+        known.links, known.linked = nvml_links.read(pynvml, gpus), uuids
+    return Inventory(
+        tuple(gpus),
+        known.driver_version,
+        missing,
+        available,
+        tuple(unread),
+        links=known.links,
+        cuda_version=known.cuda_version,
     )
-
-
-def _read_processes(pynvml: Any, handle: Any) -> tuple[GpuProcess, ...]:
-    found = []
-    with _unsupported_is_unknown(pynvml):
-        found = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    return tuple(GpuProcess(entry.pid, entry.usedGpuMemory) for entry in found)
-
-
-@contextlib.contextmanager
-def _unsupported_is_unknown(pynvml: Any) -> Iterator[None]:
-    """Skip a query that this GPU or this caller is not given an answer to."""
-    unanswered = (
-        pynvml.NVMLError_NotSupported,
-        pynvml.NVMLError_NoPermission,
-        pynvml.NVMLError_FunctionNotFound,
-    )
-    with contextlib.suppress(*unanswered):
-        yield
