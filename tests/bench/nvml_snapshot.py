@@ -89,12 +89,16 @@ def record(pynvml: Any) -> tuple[Inventory, Answers]:
 
 
 def render(source: str, answers: Answers) -> str:
-    """Write a snapshot with a line for each answer, and the same UUIDs whatever the host's are."""
+    """Write a snapshot with a line for each answer."""
     functions = []
     for name, by_arguments in answers.items():
         lines = [f"      {json.dumps(key)}: {json.dumps(answer)}" for key, answer in by_arguments.items()]
         functions.append(f"    {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n    }")
-    text = f'{{\n  "source": {json.dumps(source)},\n  "answers": {{\n' + ",\n".join(functions) + "\n  }\n}\n"
+    return anonymous(f'{{\n  "source": {json.dumps(source)},\n  "answers": {{\n' + ",\n".join(functions) + "\n  }\n}\n")
+
+
+def anonymous(text: str) -> str:
+    """Make up UUIDs in place of a host's, by their order."""
     made_up: dict[str, str] = {}
     return _UUID.sub(lambda one: made_up.setdefault(one[0], f"{one[1]}-{len(made_up):08}-0000-0000-0000-{0:012}"), text)
 

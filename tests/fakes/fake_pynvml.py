@@ -15,7 +15,7 @@ from typing import Any
 
 SNAPSHOTS = Path(__file__).parents[1] / "data" / "nvml"
 Answers = dict[str, dict[str, Any]]
-"""By function, then by its arguments, separated by a space; a GPU is its index, and a slice `0.2` of GPU 0 in slot 2."""
+"""By function, then by its arguments, separated by a space; a GPU is its index, and `0.2` its slice in slot 2."""
 
 TWO_H200: Mapping[str, Any] = {
     "nvmlSystemGetDriverVersion": {"": "570.86.15"},
@@ -73,7 +73,8 @@ class NVMLError_Unknown(NVMLError):  # noqa: N801 - pynvml's name
     """The driver does not know either."""
 
 
-_ERRORS = {error.__name__: error for error in (NVMLError, *NVMLError.__subclasses__())}
+_KINDS: list[type[NVMLError]] = [NVMLError, *NVMLError.__subclasses__()]
+_ERRORS = {kind.__name__: kind for kind in _KINDS}
 _WORDS = {
     "GpuIsLost": "GPU is lost",
     "InvalidArgument": "Invalid Argument",
@@ -96,7 +97,7 @@ class FakePynvml(types.ModuleType):
     What has no answer is not supported; a GPU that has no error is found, and a slice that has a UUID.
     """
 
-    NVML_NVLINK_MAX_LINKS = 18
+    NVML_NVLINK_MAX_LINKS = 36
 
     def __init__(self, answers: Mapping[str, Any] = TWO_H200) -> None:
         super().__init__("pynvml")

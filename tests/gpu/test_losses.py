@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.fakes.fake_gpus import gpu
@@ -14,6 +16,9 @@ SILENT = Inventory(error="NVML: Unknown Error", available=False)
 LOST = Inventory((SECOND,), unread=(Unread(0, "GPU is lost", lost=True),))
 UNWELL = Inventory((SECOND,), unread=(Unread(0, "Unknown Error"),))
 DENIED = Inventory((SECOND,), unread=(Unread(0, "Insufficient Permissions", denied=True),))
+SLICES = [dataclasses.replace(gpu(0, uuid=f"MIG-{name}"), mig_parent="GPU-0") for name in "ab"]
+CUT = Inventory((*SLICES, SECOND))
+CUT_ANEW = Inventory((SLICES[0], SECOND))
 HIDDEN = Inventory((SECOND,), hidden=frozenset({"GPU-0"}))
 
 
@@ -49,6 +54,9 @@ class Watched:
         pytest.param([BOTH] * 3, "", id="nothing is wrong"),
         pytest.param([DENIED] * 9, "", id="who may not ask knows nothing"),
         pytest.param([HIDDEN] * 9, "", id="it is well, and somebody else's"),
+        pytest.param([CUT] * 9, "", id="it was cut into slices"),
+        pytest.param([CUT] + [CUT_ANEW] * 9, "", id="and into others"),
+        pytest.param([CUT] + [BOTH] * 9, "", id="and is whole again"),
         pytest.param([LOST, BOTH], "", id="it is back"),
         pytest.param([LOST, SILENT], "NVML: GPU is lost", id="silence is no return"),
         pytest.param([LOST, GONE], "NVML: GPU is lost", id="the first reason stays"),
@@ -112,3 +120,11 @@ def test_a_look_without_a_gpu_is_incomplete() -> None:
     assert watched.losses.is_incomplete(GONE)
     assert Watched().losses.is_incomplete(LOST)
     assert not Watched().losses.is_incomplete(Inventory())
+
+
+def test_slices_are_lost_with_their_gpu() -> None:
+    """NVML answers for its number, and not for each of them."""
+    watched = Watched()
+    watched.look(CUT, LOST)
+
+    assert [loss.uuid for loss in watched.losses.all()] == ["MIG-a", "MIG-b"]

@@ -30,6 +30,15 @@ def test_a_gpu_is_read_as_nvml_reports_it(driver: FakePynvml) -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "version"), [(13000, "13.0"), (12080, "12.8"), (11040, "11.4"), (None, "")])
+def test_the_newest_cuda_that_the_driver_runs(driver: FakePynvml, number: int | None, version: str) -> None:
+    """NVML has it as a number. That it can't find CUDA's library does not mean that there is no driver."""
+    answer = number or {"error": "LibraryNotFound"}
+    driver.answers["nvmlSystemGetCudaDriverVersion"] = {"": answer}
+
+    assert Nvml().snapshot().cuda_version == version
+
+
 def test_the_library_is_initialized_once(driver: FakePynvml) -> None:
     """It is set up at the first snapshot, not before, and let go once."""
     nvml = Nvml()

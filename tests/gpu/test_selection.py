@@ -12,6 +12,14 @@ GPUS = tuple(
 )
 
 
+CUT = (
+    dataclasses.replace(gpu(), index=0, uuid="MIG-a1", mig_parent="GPU-a"),
+    dataclasses.replace(gpu(), index=0, uuid="MIG-a2", mig_parent="GPU-a"),
+    dataclasses.replace(gpu(), index=0, uuid="MIG-b", mig_parent="GPU-a"),
+    dataclasses.replace(gpu(), index=1, uuid="GPU-b"),
+)
+
+
 @pytest.mark.parametrize(
     ("visible", "indices"),
     [
@@ -33,3 +41,22 @@ GPUS = tuple(
 def test_the_variable_is_read_as_cuda_reads_it(visible: str | None, indices: list[int]) -> None:
     """Who hides GPUs from CUDA hides them from the daemon."""
     assert [chosen.index for chosen in select(GPUS, visible)] == indices
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, ["MIG-a1", "MIG-a2", "MIG-b", "GPU-b"]),
+        ("MIG-a2", ["MIG-a2"]),
+        ("MIG-b,1", ["MIG-b", "GPU-b"]),
+        ("MIG-a", []),
+        ("MIG-c,1", []),
+        # The name of a GPU that is cut up is that of all its slices.
+        ("0", ["MIG-a1", "MIG-a2", "MIG-b"]),
+        ("GPU-a", ["MIG-a1", "MIG-a2", "MIG-b"]),
+        ("GPU-", []),
+    ],
+)
+def test_slices_are_named_by_themselves_or_with_their_gpu(visible: str | None, uuids: list[str]) -> None:
+    """A beginning that several slices share names none of them, as it does with GPUs."""
+    assert [chosen.uuid for chosen in select(CUT, visible)] == uuids
