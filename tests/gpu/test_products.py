@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from vllmd.gpu.inventory import Gpu
-from vllmd.gpu.products import PRODUCTS, parse, uuid_of
+from vllmd.gpu.inventory import Gpu, Path
+from vllmd.gpu.products import PRODUCTS, inventory, parse, uuid_of
 
 MIB = 1 << 20
+Pair = tuple[int, int]
+
+
+def linked(text: str) -> dict[Pair, int | None]:
+    """The pairs of a host that have NVLinks between them, by index."""
+    found = inventory(text)
+    index = {gpu.uuid: gpu.index for gpu in found.gpus}
+    return {(index[link.first], index[link.second]): link.nvlinks for link in found.links if link.nvlinks}
 
 
 def test_a_gpu_is_as_nvml_reports_it_when_nobody_uses_it() -> None:
@@ -51,6 +59,10 @@ def test_a_host_is_what_the_text_lists(text: str, products: list[str]) -> None:
         ("17xH100", "17xH100 is 17 GPUs, and a host has 1 to 16"),
         ("9xH100,8xL4", "9xH100,8xL4 is 17 GPUs, and a host has 1 to 16"),
         ("1xRTX3091", "no GPU called RTX3091 is known; the nearest is RTX3090, and there are T4, V100, "),
+        ("2xL4+nvlink", "2xL4\\+nvlink: there is no bridge for NVIDIA L4: it has no NVLink"),
+        ("8xH100+nvlink", "8xH100\\+nvlink: there is no bridge for NVIDIA H100 80GB HBM3: its NVLinks are built in"),
+        ("1xRTX3090+nvlink", "1xRTX3090\\+nvlink: a bridge joins two GPUs"),
+        ("2xRTX3090+nv", "no GPU called RTX3090\\+nv is known"),
         ("1x?", "no GPU called \\? is known; the nearest is "),
     ],
 )
@@ -74,3 +86,55 @@ def test_a_uuid_is_named_by_its_beginning() -> None:
     uuids = [uuid_of(index) for index in range(16)]
 
     assert len({uuid[: len("GPU-SIM-0000")] for uuid in uuids}) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2xRTX3090", {}),
+        ("2xRTX3090+nvlink", {(0, 1): 4}),
+        ("5xrtx-3090 + NVLink", {(0, 1): 4, (2, 3): 4}),
+        ("1xL4,2xA100-PCIE-40GB+nvlink,2xA100-PCIE-40GB+nvlink", {(1, 2): 12, (3, 4): 12}),
+        ("2xH100-NVL", {}),
+        ("2xH200,1xRTX4090,1xH200", {(0, 1): 18, (0, 3): 18, (1, 3): 18}),
+        ("3xA100", {(0, 1): 12, (0, 2): 12, (1, 2): 12}),
+        ("4xL40S", {}),
+        ("2xGH200", {}),
+    ],
+)
+def test_nvlinks_are_those_that_a_product_is_built_with_or_a_bridge_has(text: str, expected: dict[Pair, int]) -> None:
+    """A bridge joins two, and one that is left over has none."""
+    assert linked(text) == expected
+
+
+def test_a_product_without_a_switch_is_linked_within_a_board() -> None:
+    """Eight V100 are two boards of four."""
+    assert set(linked("8xV100")) == {
+        (first, second)
+        for board in (0, 4)
+        for first in range(board, board + 4)
+        for second in range(first + 1, board + 4)
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "peer_access"),
+    [("2xRTX3090", False), ("2xRTX3090+nvlink", True), ("2xL40S", True), ("2xH100", True), ("1xH200,1xRTX4090", None)],
+)
+def test_whether_two_gpus_reach_each_others_memory(text: str, peer_access: bool | None) -> None:
+    """Cards for games do so by NVLink only; of two different products it is unknown."""
+    assert [link.peer_access for link in inventory(text).links] == [peer_access]
+
+
+def test_large_hosts_have_two_cpus() -> None:
+    """Every pair has a way over PCIe."""
+    small, large = inventory("4xL4").links, inventory("8xL4").links
+
+    assert [link.path for link in small] == [Path.PHB] * 6
+    assert [link.path for link in large].count(Path.SYS) == 16
+    assert len(large) == 28
+
+
+def test_no_product_has_both_kinds_of_links() -> None:
+    """What is built with NVLinks takes no bridge."""
+    assert not [product.name for product in PRODUCTS.values() if product.nvlinks and product.bridge]

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from tests.fakes.processes import Family, ends, kill
 from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
-from vllmd.gpu.products import parse
+from vllmd.gpu.products import inventory
 from vllmd.gpu.simulation import Faults, GpuFaults, SimulatedGpus, inject, read_faults
 from vllmd.worker.processes import Identity
 from vllmd.worker.simulation import CLAIMS, FAULTS, GHOSTS, OutOfMemory, claim, held, name_of
 
 GIB = 1 << 30
-GPUS = parse("2xRTX3090")
+WISHED = inventory("2xRTX3090+nvlink")
+GPUS = WISHED.gpus
 FIRST, SECOND = (gpu.uuid for gpu in GPUS)
 RESERVED = GPUS[0].used_bytes
 
@@ -34,7 +35,7 @@ class Host:
 
     def start(self) -> None:
         """Be what a daemon that starts makes of the directory."""
-        self.gpus = SimulatedGpus(GPUS, self.directory, lambda: self.now)
+        self.gpus = SimulatedGpus(GPUS, self.directory, lambda: self.now, links=WISHED.links)
 
     def look(self, index: int = 0) -> Gpu:
         """One GPU as it is now."""
@@ -57,8 +58,8 @@ def end(identity: Identity) -> None:
 
 
 def test_gpus_are_empty_but_for_the_drivers_own(host: Host) -> None:
-    """And say that they are not real where the driver's version is shown."""
-    assert host.gpus.snapshot() == Inventory(GPUS, "simulated", "")
+    """Connected as was wished; that they are not real is said where the driver's version is shown."""
+    assert host.gpus.snapshot() == Inventory(GPUS, "simulated", "", links=WISHED.links)
 
 
 def test_what_a_process_claims_it_is_listed_with(host: Host) -> None:
@@ -181,12 +182,12 @@ def test_nvml_that_fails_says_nothing_of_the_gpus(host: Host) -> None:
 
 
 def test_a_lost_gpu_is_missing(host: Host) -> None:
-    """The other keeps its index; with none left it says so."""
+    """With its links. The other keeps its index; with none left it says so."""
     inject(host.directory, Faults(lost=frozenset({FIRST})))
     one = host.gpus.snapshot()
     inject(host.directory, Faults(lost=frozenset({FIRST, SECOND})))
 
-    assert one.gpus == GPUS[1:]
+    assert (one.gpus, one.links) == (GPUS[1:], ())
     assert host.gpus.snapshot() == Inventory((), "simulated", "NVML finds no GPU")
 
 

@@ -138,4 +138,5 @@ def simulate(settings: Settings) -> SimulatedGpus | None:
     """Make the GPUs that are to be simulated, if any are; those of a daemon that died keep what was held on them."""
     if settings.simulate is None:
         return None
-    return SimulatedGpus(products.parse(settings.simulate), settings.runtime_dir / "sim")
+    wished = products.inventory(settings.simulate)
+    return SimulatedGpus(wished.gpus, settings.runtime_dir / "sim", links=wished.links)

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import msgspec
 
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory
+from vllmd.gpu.inventory import Gpu, GpuLink, GpuProcess, Inventory
 from vllmd.worker.processes import Identity
 from vllmd.worker.simulation import CLAIMS, FAULTS, GHOSTS, Memory, Shares, held, lives, name_of, publish, write
 
@@ -85,15 +85,22 @@ class SimulatedGpus:
         directory: where processes say what they hold (`worker.simulation`); claims that an earlier daemon left
             there hold on.
         clock: seconds, for memory that lingers.
+        links: how they are connected.
 
     Raises:
         OSError: the directory can't be made.
     """
 
     def __init__(
-        self, gpus: Sequence[Gpu], directory: pathlib.Path, clock: Callable[[], float] = time.monotonic
+        self,
+        gpus: Sequence[Gpu],
+        directory: pathlib.Path,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        links: Sequence[GpuLink] = (),
     ) -> None:
         self._gpus = tuple(gpus)
+        self._links = tuple(links)
         self._clock = clock
         self._died: dict[Identity, float] = {}
         self.directory = directory
@@ -113,7 +120,8 @@ class SimulatedGpus:
             return Inventory(error=f"NVML: {faults.nvml_error}", available=False)
         present = (gpu for gpu in self._gpus if gpu.uuid not in faults.lost)
         gpus = tuple(occupied(gpu, living, ghosts, faults.of(gpu.uuid)) for gpu in present)
-        return Inventory(gpus, DRIVER_VERSION, "" if gpus else "NVML finds no GPU")
+        links = tuple(link for link in self._links if not {link.first, link.second} & faults.lost)
+        return Inventory(gpus, DRIVER_VERSION, "" if gpus else "NVML finds no GPU", links=links)
 
     def close(self) -> None:
         """Nothing to let go of: the directory may have to outlive the daemon."""
