@@ -7,7 +7,6 @@ from tests.fakes.host import Host, wish
 from vllmd.api import convert
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.engines.state import State
-from vllmd.gpu.inventory import Gpu, GpuProcess
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
 
@@ -48,17 +47,6 @@ def test_leases() -> None:
     assert (timed.name, timed.engine, timed.ttl.seconds) == ("leases/s", "engines/e", 60)
     assert timed.expire_time.seconds == 1_700_000_160
     assert not held.HasField("expire_time")
-
-
-def test_gpus() -> None:
-    """Processes are tied to engines by their ids, and what the driver does not say stays unset."""
-    full = Gpu("GPU-1", 1, "H200", 100, 60, 40, (9, 0), 0.5, (GpuProcess(7, 50), GpuProcess(8, None)))
-    known, bare = convert.gpu(full, {7: "e-1"}), convert.gpu(gpu(), {})
-
-    assert (known.name, known.compute_capability, known.utilization) == ("gpus/GPU-1", "9.0", 0.5)
-    assert [process.engine for process in known.processes] == ["engines/e-1", ""]
-    assert not known.processes[1].HasField("used_bytes")
-    assert (bare.compute_capability, bare.HasField("utilization")) == ("", False)
 
 
 async def test_an_engine_at_every_stage_of_its_life() -> None:

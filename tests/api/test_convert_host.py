@@ -2,11 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.fake_gpus import gpu
 from vllmd.api import convert_host
 from vllmd.events import Events, Kind
-from vllmd.gpu.losses import Loss
-from vllmd.gpu.quarantine import Quarantine
 from vllmd.v1 import event_pb2, gpu_pb2
 from vllmd.watchdog.scene import Judged, Share
 from vllmd.watchdog.verdicts import Judgement, Verdict
@@ -24,24 +21,6 @@ def judged(verdict: Verdict, stat: Stat | None = None, engine: str = "", uid: in
         judgement=Judgement(verdict, ("why",), engine),
         top=5,
     )
-
-
-def test_a_gpu_in_quarantine() -> None:
-    """It says why, since when and for whom; one that is used says nothing."""
-    found = convert_host.gpu(gpu(), {}, Quarantine("GPU-0", "stuck", 1_700_000_000.0, "e-1"))
-
-    assert (found.quarantine.reason, found.quarantine.engine) == ("stuck", "engines/e-1")
-    assert found.quarantine.start_time.seconds == 1_700_000_000
-    assert not convert_host.gpu(gpu(), {}, None).HasField("quarantine")
-
-
-@pytest.mark.parametrize(("uuid", "name"), [("GPU-0", "gpus/GPU-0"), ("", "")])
-def test_a_lost_gpu(uuid: str, name: str) -> None:
-    """One that was never read has no name."""
-    found = convert_host.lost_gpu(Loss(uuid, 3, "Fake H80", "NVML: GPU is lost", 1_700_000_000.0))
-
-    assert (found.name, found.index, found.product) == (name, 3, "Fake H80")
-    assert (found.reason, found.start_time.seconds) == ("NVML: GPU is lost", 1_700_000_000)
 
 
 def test_a_process() -> None:

@@ -11,6 +11,7 @@ from tests.fakes.fake_gpus import GIB, gpu
 from tests.fakes.host import Host, hanging, wish
 from tests.fakes.served import Served, reason_of, serving
 from vllmd.engines.state import State
+from vllmd.gpu import inventory
 from vllmd.scheduler.entry import Entry
 from vllmd.v1 import host_service_pb2 as pb
 from vllmd.v1.engine_pb2 import Engine
@@ -74,6 +75,38 @@ async def test_the_status_tells_which_gpu_is_lost() -> None:
 
         assert [(lost.name, lost.reason) for lost in status.lost_gpus] == [("gpus/GPU-0", "NVML: GPU is lost")]
         assert [found.name for found in status.gpus] == ["gpus/GPU-1"]
+
+
+async def test_the_gpus_and_how_they_are_connected() -> None:
+    """With the engines on them, and what is lost."""
+    async with Host(gpu(0), gpu(1), gpu(2)) as host, serving(host) as served:
+        host.gpus.links = (inventory.GpuLink("GPU-1", "GPU-2", 4, inventory.Path.PIX, True),)
+        entry, lease = await host.load(wish(tensor_parallel_size=1))
+        pid = entry.supervisor.pid
+        assert pid is not None
+        host.gpus.occupy("GPU-1", 10 * GIB, pid)
+        await served.host.ListGpuProcesses(pb.ListGpuProcessesRequest())
+        host.gpus.lose("GPU-2")
+        await served.host.ListGpuProcesses(pb.ListGpuProcessesRequest())
+        found = await served.host.ListGpus(pb.ListGpusRequest())
+        host.gpus.set(gpu(1))
+        await host.scheduler.settled(host.scheduler.release(lease.id))
+
+        assert [one.name for one in found.gpus] == ["gpus/GPU-0", "gpus/GPU-1"]
+        assert found.gpus[1].processes[0].engine == f"engines/{entry.supervisor.id}"
+        assert [(link.first_gpu, link.second_gpu, link.nvlink_count) for link in found.links] == [
+            ("gpus/GPU-1", "gpus/GPU-2", 4)
+        ]
+        assert [lost.name for lost in found.lost_gpus] == ["gpus/GPU-2"]
+        assert (found.driver_version, found.cuda_version, found.error) == ("570.00", "12.8", "")
+
+
+async def test_why_there_are_no_gpus() -> None:
+    """As in the status."""
+    async with Host() as host, serving(host) as served:
+        found = await served.host.ListGpus(pb.ListGpusRequest())
+
+        assert (found.error, list(found.gpus)) == ("no GPU in this test", [])
 
 
 async def test_the_status_leaves_out_what_ended_well() -> None:

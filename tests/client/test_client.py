@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, not_found, upgrading
+from tests.fakes.gpu_samples import eight_gpus
 from tests.fakes.host_samples import events, gpu_processes, orphan, reclaim
 from tests.fakes.samples import loaded, ready, status, stopped, weights
 from vllmd.client import Client, VllmdError
@@ -73,6 +74,14 @@ def test_status(daemon: FakeDaemon, client: Client) -> None:
     daemon.status = status()
 
     assert client.status() == daemon.status
+
+
+def test_gpus(daemon: FakeDaemon, client: Client) -> None:
+    """With how they are connected."""
+    daemon.gpus = eight_gpus()
+    found = client.gpus(timeout=5)
+
+    assert (len(found.gpus), len(found.links)) == (8, 28)
 
 
 def test_stop_returns_the_proof(daemon: FakeDaemon, client: Client) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 
-from vllmd.gpu.inventory import Gpu, GpuProcess, Inventory, Unread
+from vllmd.gpu.inventory import Gpu, GpuLink, GpuProcess, Inventory, Unread
 
 GIB = 1 << 30
 FOREIGNER = 1
@@ -33,6 +33,7 @@ class FakeGpus:
         """What a snapshot raises instead of answering."""
         self.silence = ""
         """Why NVML does not say which GPUs there are; empty when it does."""
+        self.links: tuple[GpuLink, ...] = ()
         self._lost: dict[str, Unread] = {}
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
         self._lock = threading.Lock()
@@ -48,7 +49,8 @@ class FakeGpus:
             raise self.broken
         if self.silence:
             return Inventory(error=self.silence, available=False)
-        return Inventory(gpus, "570.00", "" if gpus else "no GPU in this test", unread=unread)
+        error = "" if gpus else "no GPU in this test"
+        return Inventory(gpus, "570.00", error, unread=unread, links=self.links, cuda_version="12.8")
 
     def close(self) -> None:
         self.closed = True

@@ -11,11 +11,10 @@ from vllmd.engines import reclaim
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import State, Transition
-from vllmd.gpu.inventory import Gpu
 from vllmd.planner.choice import Choice, Source
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
-from vllmd.v1 import engine_pb2, generation_pb2, gpu_pb2
+from vllmd.v1 import engine_pb2, generation_pb2
 
 
 def source(word: Source) -> engine_pb2.EngineArg.Source.ValueType:
@@ -113,29 +112,6 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
 def state(value: State) -> engine_pb2.Engine.State.ValueType:
     """Convert an engine's state."""
     return engine_pb2.Engine.State.Value(f"STATE_{value.value}")
-
-
-def gpu(value: Gpu, owners: Mapping[int, str]) -> gpu_pb2.Gpu:
-    """Convert a GPU; *owners* maps process ids to engine ids."""
-    capability = value.compute_capability
-    return gpu_pb2.Gpu(
-        name=f"gpus/{value.uuid}",
-        index=value.index,
-        product=value.product,
-        total_bytes=value.total_bytes,
-        used_bytes=value.used_bytes,
-        free_bytes=value.free_bytes,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability else "",
-        utilization=value.utilization,
-        processes=[
-            gpu_pb2.GpuProcess(
-                pid=process.pid,
-                used_bytes=process.used_bytes,
-                engine=f"engines/{owners[process.pid]}" if process.pid in owners else "",
-            )
-            for process in value.processes
-        ],
-    )
 
 
 def _argument(choice: Choice) -> engine_pb2.EngineArg:

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from vllmd.api import convert
 from vllmd.events import Event
-from vllmd.gpu.inventory import Gpu
-from vllmd.gpu.losses import Loss
-from vllmd.gpu.quarantine import Quarantine
 from vllmd.v1 import event_pb2, gpu_pb2
 from vllmd.watchdog.watchdog import Listed
-
-
-def gpu(value: Gpu, owners: Mapping[int, str], quarantine: Quarantine | None) -> gpu_pb2.Gpu:
-    """Convert a GPU; *owners* maps process ids to engine ids."""
-    result = convert.gpu(value, owners)
-    if quarantine is not None:
-        result.quarantine.reason = quarantine.reason
-        result.quarantine.start_time.CopyFrom(convert.timestamp(quarantine.since))
-        result.quarantine.engine = _engine(quarantine.engine)
-    return result
-
-
-def lost_gpu(value: Loss) -> gpu_pb2.LostGpu:
-    """Convert a GPU that is lost."""
-    return gpu_pb2.LostGpu(
-        name=f"gpus/{value.uuid}" if value.uuid else "",
-        index=value.index,
-        product=value.product,
-        reason=value.reason,
-        start_time=convert.timestamp(value.since),
-    )
 
 
 def process(value: Listed) -> gpu_pb2.ProcessVerdict:

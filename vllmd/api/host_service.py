@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import psutil
 
-from vllmd.api import convert, convert_host, parse
+from vllmd.api import convert, convert_gpus, convert_host, parse
 from vllmd.api.status import raising, streaming
 from vllmd.engines import logs
 from vllmd.engines.state import State
@@ -84,8 +84,8 @@ class HostService(HostServiceServicer):
                 memory_available_bytes=memory.available,
                 engine_python=self._engine_python,
             ),
-            gpus=[convert_host.gpu(gpu, owners, self._quarantines.get(gpu.uuid)) for gpu in inventory.gpus],
-            lost_gpus=[convert_host.lost_gpu(loss) for loss in self._losses.all()],
+            gpus=[convert_gpus.gpu(gpu, owners, self._quarantines.get(gpu.uuid)) for gpu in inventory.gpus],
+            lost_gpus=[convert_gpus.lost_gpu(loss) for loss in self._losses.all()],
             engines=[
                 convert.engine(entry, counts.count(entry.supervisor.id), now, brief=True)
                 for entry in self._scheduler.engines.entries()
@@ -96,7 +96,16 @@ class HostService(HostServiceServicer):
     @raising
     async def ListGpus(self, request: pb.ListGpusRequest, context: Context) -> pb.ListGpusResponse:
         """List the GPUs and how they are connected."""
-        raise NotImplementedError
+        inventory = await self._monitor.snapshot()
+        owners = self._scheduler.owners()
+        return pb.ListGpusResponse(
+            gpus=[convert_gpus.gpu(gpu, owners, self._quarantines.get(gpu.uuid)) for gpu in inventory.gpus],
+            links=[convert_gpus.link(link) for link in inventory.links],
+            lost_gpus=[convert_gpus.lost_gpu(loss) for loss in self._losses.all()],
+            driver_version=inventory.driver_version,
+            cuda_version=inventory.cuda_version,
+            error=inventory.error,
+        )
 
     @raising
     async def ListProfiles(self, request: pb.ListProfilesRequest, context: Context) -> pb.ListProfilesResponse:

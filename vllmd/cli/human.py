@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vllmd.v1.engine_pb2 import Engine, EngineArg, LoadProgress
     from vllmd.v1.event_pb2 import Event
-    from vllmd.v1.gpu_pb2 import ProcessVerdict
+    from vllmd.v1.gpu_pb2 import GpuLink, ProcessVerdict
 
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _STEPS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -83,6 +83,13 @@ def verdict(value: ProcessVerdict.Verdict.ValueType) -> str:
     from vllmd.v1.gpu_pb2 import ProcessVerdict
 
     return _name(ProcessVerdict.Verdict, value, "VERDICT_").replace("_", " ")
+
+
+def path(value: GpuLink.Path.ValueType) -> str:
+    """`NODE`."""
+    from vllmd.v1.gpu_pb2 import GpuLink
+
+    return _name(GpuLink.Path, value, "PATH_")
 
 
 def kind(value: Event.Kind.ValueType) -> str:

@@ -12,6 +12,7 @@ from vllmd.cli.engines import engines
 from vllmd.cli.events import events
 from vllmd.cli.failures import Commands
 from vllmd.cli.generate import generate
+from vllmd.cli.gpus import gpus
 from vllmd.cli.load import load
 from vllmd.cli.logs import logs
 from vllmd.cli.ps import ps
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 
 for command in (
-    status, load, generate, release, stop, engines, logs, ps, reclaim, verify, events, version, completion,
+    status, gpus, load, generate, release, stop, engines, logs, ps, reclaim, verify, events, version, completion,
 ):  # fmt: skip
     app.command()(command)
 

@@ -141,6 +141,10 @@ class Client:
         """Get the host, its GPUs and its engines at one moment."""
         return self._connection.unary(self._host.GetStatus, host_service_pb2.GetStatusRequest(), timeout)
 
+    def gpus(self, *, timeout: float | None = None) -> host_service_pb2.ListGpusResponse:
+        """List the GPUs and how they are connected."""
+        return self._connection.unary(self._host.ListGpus, host_service_pb2.ListGpusRequest(), timeout)
+
     def stop(self, engine: str, *, force: bool = False, timeout: float | None = None) -> engine_pb2.Engine:
         """Stop an engine whatever leases it has; `reclaim` of the result says what was given back.
 
