@@ -75,8 +75,8 @@ def test_what_is_wrong_with_some_of_them(daemon: FakeDaemon, run: Run) -> None:
     daemon.gpus = four_gpus()
     out = run("gpus").stdout
 
-    assert "GPU 2 is in quarantine for 1m: it holds 3 GiB of nobody" in out
-    assert "GPU 4 fell off the bus 1m30s ago: NVML: GPU is lost." in out
+    assert "GPU 2 is in quarantine for 2h: it holds 3 GiB of nobody" in out
+    assert "GPU 4 fell off the bus 3h ago: NVML: GPU is lost." in out
 
 
 def test_slices_have_the_number_of_their_gpu(daemon: FakeDaemon, run: Run) -> None:

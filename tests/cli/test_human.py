@@ -4,6 +4,7 @@ import pytest
 
 from vllmd.cli import human
 from vllmd.v1.engine_pb2 import Engine, EngineArg, LoadProgress
+from vllmd.v1.gpu_pb2 import Gpu, GpuLink
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,17 @@ def test_sizes_counts_and_names() -> None:
     assert human.short("engines/a-1") == human.short("a-1") == "a-1"
 
 
+def test_slices_are_numbered_within_their_gpu() -> None:
+    """Each GPU's begin anew, whatever is between them."""
+    cut = [Gpu(index=index, mig_parent=f"gpus/GPU-{index}") for index in (0, 0, 2)]
+
+    assert human.gpu_numbers([*cut[:2], Gpu(index=1), cut[2]]) == ["0:0", "0:1", "1", "2:0"]
+
+
 def test_enums() -> None:
     """Enums lose their prefix; a newer daemon's value is its number."""
     assert human.state(Engine.STATE_READY) == "READY"
     assert human.phase(LoadProgress.PHASE_LOADING_WEIGHTS) == "loading weights"
     assert human.source(EngineArg.SOURCE_AUTO) == "auto"
+    assert human.path(GpuLink.PATH_NODE) == "NODE"
     assert human.state(77) == "77"  # type: ignore[arg-type]

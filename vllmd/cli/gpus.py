@@ -23,8 +23,8 @@ _WIDE_ENOUGH_FOR_UUIDS = 120
 def gpus(context: typer.Context, output: Output = Format.TEXT) -> None:
     """List the GPUs, what they have and draw, and how they are connected.
 
-    Between two GPUs the matrix shows their NVLinks, or else the way over PCIe, in the words of `nvidia-smi topo -m`. A
-    MIG slice has its GPU's number and its own: `0:1` is the second one of GPU 0.
+    Between two GPUs the matrix shows their NVLinks, or else the way over PCIe, in the words of `nvidia-smi topo -m`.
+    A MIG slice has its GPU's number and its own: `0:1` is the second one of GPU 0.
 
     Examples:
       vllmd-cli gpus
@@ -63,7 +63,7 @@ def _print_table(console: Console, gpus: Sequence[Gpu]) -> None:
     wide = console.width >= _WIDE_ENOUGH_FOR_UUIDS
     columns = (">GPU", "PRODUCT", ">USED", ">TOTAL", ">UTIL", ">POWER", "PCIE", ">CC")
     table = terminal.table(*columns, *(["UUID"] if wide else []))
-    for number, gpu in zip(_numbers(gpus), gpus, strict=True):
+    for number, gpu in zip(human.gpu_numbers(gpus), gpus, strict=True):
         table.add_row(
             number,
             terminal.printable(gpu.product),
@@ -76,17 +76,6 @@ def _print_table(console: Console, gpus: Sequence[Gpu]) -> None:
             *([human.short(gpu.name)] if wide else []),
         )
     console.print(table)
-
-
-def _numbers(gpus: Sequence[Gpu]) -> list[str]:
-    """Number the GPUs, and the slices of each."""
-    slices: dict[str, int] = {}
-    numbers = []
-    for gpu in gpus:
-        if gpu.mig_parent:
-            slices[gpu.mig_parent] = slices.get(gpu.mig_parent, -1) + 1
-        numbers.append(f"{gpu.index}:{slices[gpu.mig_parent]}" if gpu.mig_parent else str(gpu.index))
-    return numbers
 
 
 def _power(gpu: Gpu) -> str:

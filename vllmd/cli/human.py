@@ -6,9 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vllmd.v1.engine_pb2 import Engine, EngineArg, LoadProgress
     from vllmd.v1.event_pb2 import Event
-    from vllmd.v1.gpu_pb2 import GpuLink, ProcessVerdict
+    from vllmd.v1.gpu_pb2 import Gpu, GpuLink, ProcessVerdict
 
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1, "": 1}
 _STEPS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
@@ -50,6 +52,17 @@ def count(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun}es" if noun.endswith("s") else f"{number} {noun}s"
+
+
+def gpu_numbers(gpus: Iterable[Gpu]) -> list[str]:
+    """Number GPUs as NVML does, and the MIG slices of each: `0:0`, `0:1`, `1`."""
+    slices: dict[str, int] = {}
+    numbers = []
+    for gpu in gpus:
+        if gpu.mig_parent:
+            slices[gpu.mig_parent] = slices.get(gpu.mig_parent, -1) + 1
+        numbers.append(f"{gpu.index}:{slices[gpu.mig_parent]}" if gpu.mig_parent else str(gpu.index))
+    return numbers
 
 
 def short(name: str) -> str:

@@ -69,12 +69,12 @@ def _print_host(console: Console, host: Host) -> None:
 def _print_gpus(console: Console, gpus: Sequence[Gpu]) -> None:
     bars = console.is_terminal and console.width >= terminal.WIDE
     table = terminal.table(">GPU", "PRODUCT", *(["MEMORY"] if bars else []), ">USED", ">TOTAL", ">UTIL", "USED BY")
-    for gpu in gpus:
+    for number, gpu in zip(human.gpu_numbers(gpus), gpus, strict=True):
         bar = [_bar(gpu)] if bars else []
         used = human.gib(gpu.used_bytes).removesuffix(" GiB")
         utilization = f"{gpu.utilization:.0%}" if gpu.HasField("utilization") else "-"
         cells = [used, human.gib(gpu.total_bytes), utilization, _holders(gpu)]
-        table.add_row(str(gpu.index), gpu.product, *bar, *cells)
+        table.add_row(number, gpu.product, *bar, *cells)
     console.print(table)
     for gpu in gpus:
         if gpu.HasField("quarantine"):

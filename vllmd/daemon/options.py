@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         "--simulate",
         type=simulated_gpus,
         metavar="GPUS",
-        help="simulate GPUs such as 2xRTX3090 or 1xH200,1xRTX4090, with fake engines (default: the host's own)",
+        help="simulate GPUs such as 2xRTX3090+nvlink or 1xH200,1xRTX4090, with fake engines (default: the host's own)",
     )
     option(
         "--containment",
