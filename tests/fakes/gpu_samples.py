@@ -67,7 +67,9 @@ def four_gpus() -> ListGpusResponse:
     gpus[2].quarantine.CopyFrom(GpuQuarantine(reason="it holds 3 GiB of nobody", start_time=ago(7_200)))
     gpus[3].power_watts = 41.0
     gpus[3].pci.bus_id = "00000000:CA:00.0"
-    lost = LostGpu(name=name(4), index=4, product="NVIDIA RTX A6000", reason="NVML: GPU is lost", start_time=ago(10_800))
+    lost = LostGpu(
+        name=name(4), index=4, product="NVIDIA RTX A6000", reason="NVML: GPU is lost", start_time=ago(10_800)
+    )
     return ListGpusResponse(gpus=gpus, links=links(4, link), lost_gpus=[lost], driver_version="550.144.03")
 
 

@@ -121,6 +121,18 @@ def test_a_gpu_that_is_to_be_cut_and_is_not_yet(play: Play) -> None:
     assert found.unread == (Unread(0, NO_SLICES, denied=True),)
 
 
+def test_a_gpu_is_cut_while_the_daemon_runs(play: Play) -> None:
+    """It is noticed at once: nothing could be started on the whole any more."""
+    driver = play("h100-x2-mig")
+    driver.answers["nvmlDeviceGetMigMode"]["0"] = [0, 1]
+    nvml = Nvml()
+    before = nvml.snapshot()
+    driver.answers["nvmlDeviceGetMigMode"]["0"] = [1, 1]
+
+    assert [gpu.mig_parent for gpu in before.gpus] == [None, None]
+    assert [gpu.mig_parent for gpu in nvml.snapshot().gpus] == [WHOLE, WHOLE, WHOLE, None]
+
+
 def test_a_slice_that_is_somebody_elses(play: Play) -> None:
     """A container may be given one of them."""
     driver = play("h100-x2-mig")

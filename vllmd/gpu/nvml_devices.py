@@ -27,8 +27,8 @@ class Fixed:
     compute_capability: tuple[int, int] | None
     pci: PciLink | None
     power_limit_watts: float | None
-    mig_slots: int
-    """How many slices it can be cut into; 0 if it is not made for that, or does not say."""
+    has_mig: bool
+    """Whether it can be cut into slices: NVML has an answer to whether it is."""
 
 
 def read(pynvml: Any, index: int, known: dict[str, Fixed]) -> list[Gpu]:
@@ -47,10 +47,10 @@ def read(pynvml: Any, index: int, known: dict[str, Fixed]) -> list[Gpu]:
     if uuid not in known:
         known[uuid] = _fixed(pynvml, handle)
     fixed = known[uuid]
-    if not fixed.mig_slots or not _is_cut(pynvml, handle):
+    if not fixed.has_mig or not _is_cut(pynvml, handle):
         return [_gpu(pynvml, handle, uuid, index, fixed)]
     slices = []
-    for one in _slices(pynvml, handle, fixed.mig_slots):
+    for one in _slices(pynvml, handle):
         own = str(pynvml.nvmlDeviceGetUUID(one))
         if own not in known:
             known[own] = _fixed_of_slice(pynvml, one, fixed)
@@ -92,20 +92,18 @@ def _processes(pynvml: Any, handle: Any) -> tuple[GpuProcess, ...]:
 def _fixed(pynvml: Any, handle: Any) -> Fixed:
     capability: tuple[int, int] | None = None
     limit: float | None = None
-    slots = 0
     with unanswered_is_unknown(pynvml):
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
         capability = (major, minor)
     with unanswered_is_unknown(pynvml):
         limit = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
-    with unanswered_is_unknown(pynvml):
-        slots = pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)
-    return Fixed(str(pynvml.nvmlDeviceGetName(handle)), capability, _pci(pynvml, handle), limit, slots)
+    has_mig = _is_cut(pynvml, handle) is not None
+    return Fixed(str(pynvml.nvmlDeviceGetName(handle)), capability, _pci(pynvml, handle), limit, has_mig)
 
 
 def _fixed_of_slice(pynvml: Any, handle: Any, parent: Fixed) -> Fixed:
     name = str(pynvml.nvmlDeviceGetName(handle))
-    return dataclasses.replace(parent, product=name, power_limit_watts=None, mig_slots=0)
+    return dataclasses.replace(parent, product=name, power_limit_watts=None, has_mig=False)
 
 
 def _pci(pynvml: Any, handle: Any) -> PciLink | None:
@@ -120,16 +118,16 @@ def _pci(pynvml: Any, handle: Any) -> PciLink | None:
     return None
 
 
-def _is_cut(pynvml: Any, handle: Any) -> bool:
+def _is_cut(pynvml: Any, handle: Any) -> bool | None:
     with unanswered_is_unknown(pynvml):
         current, _ = pynvml.nvmlDeviceGetMigMode(handle)
         return bool(current == _MIG_ENABLED)
-    return False
+    return None
 
 
-def _slices(pynvml: Any, handle: Any, slots: int) -> Iterator[Any]:
+def _slices(pynvml: Any, handle: Any) -> Iterator[Any]:
     """Get the slices that there are; slots may be empty, and a container may be given a few of them only."""
-    for slot in range(slots):
+    for slot in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         with contextlib.suppress(pynvml.NVMLError_NotFound, pynvml.NVMLError_NoPermission):
             yield pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot)
 
