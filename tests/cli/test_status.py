@@ -4,6 +4,7 @@ import json
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
+from tests.fakes.gpu_samples import slices
 from tests.fakes.samples import failed, status
 from vllmd.v1.host_service_pb2 import GetStatusResponse, Host
 
@@ -40,6 +41,14 @@ def test_narrow_terminal_keeps_names_whole(daemon: FakeDaemon, run: Run) -> None
     assert max(len(line) for line in lines) <= 80
     assert any(line.startswith("llama-3.1-8b-instruct-91bc  ") for line in lines)
     assert any("loading weights 42%" in line for line in lines)
+
+
+def test_slices_have_the_number_of_their_gpu(daemon: FakeDaemon, run: Run) -> None:
+    """And one of their own, as `gpus` has it."""
+    daemon.status = GetStatusResponse(gpus=slices().gpus)
+    first = [line.split()[:1] for line in run("status").stdout.splitlines()]
+
+    assert first[3:6] == [["0:0"], ["0:1"], ["1"]]
 
 
 def test_empty_host(daemon: FakeDaemon, run: Run) -> None:

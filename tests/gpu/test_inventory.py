@@ -18,6 +18,12 @@ def test_memory_that_no_process_is_said_to_hold(shares: tuple[int | None, ...], 
     assert Gpu("GPU-0", 0, "H200", 1000, 500, 500, processes=processes).unaccounted_bytes == unaccounted
 
 
+def test_a_slice_is_of_a_whole() -> None:
+    """Which a whole GPU is itself."""
+    assert gpu(3).whole == "GPU-3"
+    assert dataclasses.replace(gpu(3), uuid="MIG-1", mig_parent="GPU-3").whole == "GPU-3"
+
+
 def test_gpus_are_picked_by_uuid() -> None:
     """Those that have fallen off the bus since are missing from the answer."""
     first, second = gpu(0), gpu(1)

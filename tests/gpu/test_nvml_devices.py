@@ -6,7 +6,7 @@ from tests.fakes.fake_pynvml import SNAPSHOTS, FakePynvml, NVMLError_Unknown
 from tests.gpu.conftest import Play
 from vllmd.gpu import nvml_devices
 from vllmd.gpu.inventory import Gpu, GpuProcess, PciLink, Unread
-from vllmd.gpu.nvml import NO_SLICES, Nvml
+from vllmd.gpu.nvml import NO_SLICES, RENEW_SECONDS, Nvml
 
 MIB = 1 << 20
 WHOLE = "GPU-00000000-0000-0000-0000-000000000000"
@@ -122,15 +122,21 @@ def test_a_gpu_that_is_to_be_cut_and_is_not_yet(play: Play) -> None:
 
 
 def test_a_gpu_is_cut_while_the_daemon_runs(play: Play) -> None:
-    """It is noticed at once: nothing could be started on the whole any more."""
+    """It is noticed at once, as nothing could be started on the whole any more, and the whole is not waited for."""
     driver = play("h100-x2-mig")
     driver.answers["nvmlDeviceGetMigMode"]["0"] = [0, 1]
-    nvml = Nvml()
+    now = [0.0]
+    nvml = Nvml(clock=lambda: now[0])
     before = nvml.snapshot()
     driver.answers["nvmlDeviceGetMigMode"]["0"] = [1, 1]
+    now[0] = RENEW_SECONDS
+    after = nvml.snapshot()
+    driver.calls.clear()
+    nvml.snapshot()
 
     assert [gpu.mig_parent for gpu in before.gpus] == [None, None]
-    assert [gpu.mig_parent for gpu in nvml.snapshot().gpus] == [WHOLE, WHOLE, WHOLE, None]
+    assert [gpu.mig_parent for gpu in after.gpus] == [WHOLE, WHOLE, WHOLE, None]
+    assert "nvmlInit" not in driver.calls
 
 
 def test_a_slice_that_is_somebody_elses(play: Play) -> None:

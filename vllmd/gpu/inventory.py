@@ -52,6 +52,11 @@ class Gpu:
     power_limit_watts: float | None = None
 
     @property
+    def whole(self) -> str:
+        """UUID of the GPU itself, also for a slice."""
+        return self.mig_parent or self.uuid
+
+    @property
     def unaccounted_bytes(self) -> int | None:
         """Memory in use that no process is reported to hold; `None` if a process's share is unknown."""
         shares = [process.used_bytes for process in self.processes]

@@ -77,13 +77,13 @@ def observe(known: Mapping[str, Known], inventory: Inventory, now: float) -> tup
     unknown = (index for index, error in errors.items() if index not in taken and not error.denied)
     nameless = {f"index {index}": Known(Gpu("", index, "", 0, 0, 0)) for index in unknown}
     after = {uuid: Known(gpu) for uuid, gpu in present.items()}
-    well = present.keys() | {gpu.mig_parent for gpu in inventory.gpus if gpu.mig_parent}
+    well = {gpu.whole for gpu in inventory.gpus}
     news = []
     for key, one in {**known, **nameless}.items():
         if key in inventory.hidden:
             continue  # it is well, and an earlier daemon's
         # A GPU that was cut into slices, or whose slices were made anew, is not lost.
-        if key in well or one.gpu.mig_parent in well or (not one.gpu.uuid and one.gpu.index in indexes):
+        if one.gpu.whole in well or (not one.gpu.uuid and one.gpu.index in indexes):
             news += [News(one.loss, back=True)] if one.loss is not None else []
             continue
         after[key] = one if one.loss is not None else _missed(one, errors.get(one.gpu.index), now)

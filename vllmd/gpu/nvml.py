@@ -81,8 +81,9 @@ class Nvml:
                 error, pynvml.NVMLError_LibraryNotFound | pynvml.NVMLError_DriverNotLoaded
             )
             return Inventory(error=_explain(pynvml, error), available=absent)
-        self._seen = {gpu.uuid: gpu for gpu in found.gpus} | self._seen
-        missing = found.unread or self._seen.keys() - {gpu.uuid for gpu in found.gpus}
+        present = {gpu.uuid: gpu for gpu in found.gpus}
+        self._seen = present | _still_expected(self._seen, present)
+        missing = found.unread or self._seen.keys() - present.keys()
         if missing and self._clock() - self._since >= RENEW_SECONDS:
             self.close()
         return self._told(self._chosen(found))
@@ -127,6 +128,12 @@ def _explain(pynvml: Any, error: Exception) -> str:
     if isinstance(error, pynvml.NVMLError_DriverNotLoaded):
         return "the NVIDIA driver is not loaded"
     return f"NVML: {error}"
+
+
+def _still_expected(seen: dict[str, Gpu], present: dict[str, Gpu]) -> dict[str, Gpu]:
+    """Forget a GPU that was cut into slices since, and slices that were made anew."""
+    wholes = {gpu.whole for gpu in present.values()}
+    return {uuid: gpu for uuid, gpu in seen.items() if uuid in present or gpu.whole not in wholes}
 
 
 def _ask(pynvml: Any, now: float) -> _Known:

@@ -25,7 +25,7 @@ def select(gpus: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
     for name in (part.strip() for part in visible.split(",")):
         named = [gpu for gpu in gpus if _names(name, gpu)]
         # Of one GPU all slices, but of slices one.
-        if len({gpu.uuid if name.startswith("MIG-") else _whole(gpu) for gpu in named}) != 1:
+        if len({gpu.uuid if name.startswith("MIG-") else gpu.whole for gpu in named}) != 1:
             break
         chosen += [gpu for gpu in named if gpu not in chosen]
     return tuple(sorted(chosen, key=lambda gpu: gpu.index))
@@ -34,8 +34,4 @@ def select(gpus: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
 def _names(name: str, gpu: Gpu) -> bool:
     if name.startswith("MIG-"):
         return gpu.uuid.startswith(name)
-    return name == str(gpu.index) or (name.startswith("GPU-") and _whole(gpu).startswith(name))
-
-
-def _whole(gpu: Gpu) -> str:
-    return gpu.mig_parent or gpu.uuid
+    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.whole.startswith(name))
