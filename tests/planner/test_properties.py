@@ -1,0 +1,160 @@
+"""What holds for every plan, whatever the model, the GPUs and the use case."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vllmd.gpu import products
+from vllmd.gpu.inventory import Gpu, Inventory
+from vllmd.models.facts import ModelFacts, read
+from vllmd.planner import remedies
+from vllmd.planner.choice import Infeasible
+from vllmd.planner.planning import Plan, plan
+from vllmd.planner.request import Request
+from vllmd.planner.use_cases import USE_CASES
+
+MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
+FACTS: dict[str, ModelFacts] = {
+    path.parent.name: read(json.loads(path.read_text())) for path in sorted(MODELS.glob("*/config.json"))
+}
+HOSTS = ["1xRTX3060", "2xRTX3090", "3xRTX4090", "1xT4", "2xV100", "4xL40S", "1xH100", "8xH100", "1xH200", "4xA100-40GB"]
+
+models = st.sampled_from(sorted(FACTS))
+use_cases = st.sampled_from([None, *USE_CASES])
+shares = st.floats(0, 1)
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> Inventory:
+    """A host from the catalogue, on which others hold some of each GPU."""
+    host = products.inventory(draw(st.sampled_from(HOSTS)))
+    return dataclasses.replace(host, gpus=tuple(held(gpu, draw(shares)) for gpu in host.gpus))
+
+
+def held(gpu: Gpu, share: float) -> Gpu:
+    """A GPU of which others hold a share of what was free."""
+    taken = int(gpu.free_bytes * share)
+    return dataclasses.replace(gpu, used_bytes=gpu.used_bytes + taken, free_bytes=gpu.free_bytes - taken)
+
+
+def request(model: str, host: Inventory, use_case: str | None, **client: Any) -> Request:
+    """Ask for a plan on a host."""
+    return Request(client=client, use_case=use_case, facts=FACTS[model], gpus=host.gpus, links=host.links)
+
+
+@given(models, hosts(), use_cases)
+def test_what_is_planned_is_there(model: str, host: Inventory, use_case: str | None) -> None:
+    """Everything together is never more than the GPU has, and the share never more than what is free."""
+    found = plan(request(model, host, use_case))
+    assume(isinstance(found, Plan) and found.memory is not None)
+    assert isinstance(found, Plan)
+    assert found.memory is not None
+
+    assert found.memory.free >= 0
+    share = found.engine_args["gpu_memory_utilization"]
+    assert all(share * gpu.total_bytes <= gpu.free_bytes for gpu in found.gpus)
+    inside = found.memory.weights + found.memory.kv_cache + found.memory.activation + found.memory.other
+    assert inside <= share * min(gpu.total_bytes for gpu in found.gpus)
+
+
+@given(models, hosts(), use_cases)
+def test_a_model_is_divided_as_vllm_can(model: str, host: Inventory, use_case: str | None) -> None:
+    """Heads are divided evenly, and there are as many GPUs as the parts."""
+    found = plan(request(model, host, use_case))
+    assume(isinstance(found, Plan))
+    assert isinstance(found, Plan)
+    facts, arguments = FACTS[model], found.engine_args
+    size = arguments["tensor_parallel_size"]
+    parts = size * arguments.get("pipeline_parallel_size", 1) * arguments.get("data_parallel_size", 1)
+
+    assert len(found.gpus) == len({gpu.uuid for gpu in found.gpus}) == parts
+    assert (facts.attention_heads or size) % size == 0
+    assert len({gpu.product for gpu in found.gpus}) == 1
+
+
+@given(models, hosts(), use_cases)
+def test_what_vllm_would_refuse_is_not_planned(model: str, host: Inventory, use_case: str | None) -> None:
+    """A context within the model's, a batch that holds every request, and a reason for each."""
+    found = plan(request(model, host, use_case))
+    assume(isinstance(found, Plan))
+    assert isinstance(found, Plan)
+    arguments, facts = found.engine_args, FACTS[model]
+
+    assert arguments["max_model_len"] <= (facts.max_model_len or arguments["max_model_len"])
+    if "max_num_seqs" in arguments and "max_num_batched_tokens" in arguments:
+        assert arguments["max_num_seqs"] <= arguments["max_num_batched_tokens"]
+    assert all(choice.reason and choice.source for choice in found.choices)
+
+
+@given(models, hosts(), use_cases, st.data())
+def test_more_memory_never_gives_a_worse_plan(
+    model: str, host: Inventory, use_case: str | None, data: st.DataObject
+) -> None:
+    """Where a plan is possible it stays so, and its context does not get shorter."""
+    less = tuple(held(gpu, data.draw(shares)) for gpu in host.gpus)
+    before = plan(request(model, dataclasses.replace(host, gpus=less), use_case))
+    assume(isinstance(before, Plan))
+    assert isinstance(before, Plan)
+    after = plan(request(model, host, use_case))
+
+    assert isinstance(after, Plan)
+    assert after.engine_args["max_model_len"] >= before.engine_args["max_model_len"]
+
+
+OVERRIDES = {
+    "tensor_parallel_size": st.integers(1, 8),
+    "gpu_memory_utilization": st.floats(0.1, 1.0),
+    "max_model_len": st.integers(1, 200_000),
+    "max_num_seqs": st.integers(1, 4096),
+    "max_num_batched_tokens": st.integers(1, 65_536),
+    "enforce_eager": st.booleans(),
+    "kv_cache_dtype": st.sampled_from(["auto", "fp8", "bfloat16", "int4_per_token_head", "turboquant"]),
+    "quantization": st.sampled_from(["fp8", "awq", "gptq", "mxfp8"]),
+    "dtype": st.sampled_from(["auto", "bfloat16", "float16", "float32"]),
+    "kv_cache_memory_bytes": st.integers(1 << 20, 1 << 36),
+    "enable_expert_parallel": st.booleans(),
+    "enable_prefix_caching": st.booleans(),
+    "disable_custom_all_reduce": st.booleans(),
+    "pipeline_parallel_size": st.integers(1, 4),
+    "data_parallel_size": st.integers(1, 4),
+    "attention_backend": st.sampled_from(["FLASH_ATTN", "TRITON_ATTN"]),
+    "cpu_offload_gb": st.floats(0, 64),
+}
+
+
+@given(models, hosts(), use_cases, st.fixed_dictionaries({}, optional=OVERRIDES), st.booleans())
+def test_what_is_set_is_kept_or_refused(
+    model: str, host: Inventory, use_case: str | None, client: dict[str, Any], auto: bool
+) -> None:
+    """By the caller or by the host: never rewritten; and a refusal says why, in words and for programs."""
+    asked = dataclasses.replace(request(model, host, use_case), client=client, auto=auto)
+    for one in (asked, dataclasses.replace(asked, client={}, host=client)):
+        found = remedies.plan(one)
+        if isinstance(found, Infeasible):
+            assert found.message.endswith((".", "`")), found.message
+            assert found.reason.isupper()
+        else:
+            kept = {name: value for name, value in found.engine_args.items() if name in client}
+            if one.client or auto:
+                assert kept == client
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+@given(st.sampled_from(HOSTS), use_cases, shares)
+def test_every_remedy_works(name: str, host: str, use_case: str | None, share: float) -> None:
+    """Whoever does what it says gets a plan."""
+    there = products.inventory(host)
+    there = dataclasses.replace(there, gpus=tuple(held(gpu, share) for gpu in there.gpus))
+    asked = request(name, there, use_case)
+    found = remedies.plan(asked)
+    if isinstance(found, Infeasible):
+        for remedy in found.remedies:
+            if remedy.engine_args:
+                assert isinstance(plan(dataclasses.replace(asked, client=dict(remedy.engine_args))), Plan)
