@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from vllmd.worker import protocol
 from vllmd.worker.backend import Output
-from vllmd.worker.protocol import Command, Delta, EngineInfo, Event, FrameSplitter, Generate, Step
+from vllmd.worker.protocol import Command, Delta, EngineInfo, Event, FrameSplitter, Generate, Measured, Step
 from vllmd.worker.server import Server
 from vllmd.worker.spec import Spec
 
@@ -43,6 +43,9 @@ class ScriptedBackend:
 
     def load(self, spec: Spec) -> EngineInfo:
         return INFO
+
+    async def measure(self, log: pathlib.Path) -> Measured:
+        return Measured()
 
     async def ping(self) -> None:
         self.pings += 1

@@ -243,3 +243,28 @@ def test_engine_leaks_when_told_so(backend: FakeBackend, marked: str, simulation
     load(backend, marked, fake_vram_bytes=400, fake_vram_growth_bytes=2000)
 
     assert eventually(lambda: shares(simulation) == [{"GPU-SIM-A": 800, "GPU-SIM-B": 800}], 20.0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_what_it_measured_is_what_it_holds_of_a_gpu(
+    backend: FakeBackend, marked: str, simulation: pathlib.Path, workers: int
+) -> None:
+    """In parts that make up the whole, weights first, as it claimed them; and the batch that it was given."""
+    load(backend, marked, gpu_memory_utilization=0.6, fake_workers=workers, max_num_seqs=8)
+    told = await backend.measure(simulation)
+    sizes = (told.weights_bytes, told.activation_bytes, told.other_bytes, told.kv_cache_bytes, told.graphs_bytes)
+
+    assert sum(size or 0 for size in sizes) == 600
+    assert sum(one.get("GPU-SIM-A", 0) for one in shares(simulation)) == 600
+    assert told.weights_bytes == 200
+    assert (told.max_num_seqs, told.max_num_batched_tokens) == (8, None)
+
+
+@pytest.mark.parametrize(("told", "weights"), [({}, None), ({"fake_vram_bytes": 3000}, 1000)])
+async def test_without_a_gpu_it_measured_what_it_is_told_to_have(
+    backend: FakeBackend, marked: str, tmp_path: pathlib.Path, told: dict[str, int], weights: int | None
+) -> None:
+    """And else nothing."""
+    load(backend, marked, **told)
+
+    assert (await backend.measure(tmp_path)).weights_bytes == weights

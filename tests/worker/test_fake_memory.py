@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from tests.fakes.processes import Family, ends, eventually, kill
-from vllmd.worker.fake_memory import FakeMemory, memory_of, spread
+from vllmd.worker.fake_memory import FakeMemory, memory_of, parts, spread
 from vllmd.worker.processes import Identity
 from vllmd.worker.simulation import CLAIMS, Memory, OutOfMemory, held, publish
 
@@ -92,3 +92,14 @@ def test_a_leak_ends_with_its_process(simulation: pathlib.Path) -> None:
         assert ends(family.leader, 5.0)
 
         assert eventually(lambda: not leak.is_alive())
+
+
+def test_a_whole_is_the_sum_of_its_parts() -> None:
+    """Whatever its size."""
+    for held_bytes in (0, 1, 999, 80 * GIB + 1):
+        assert sum(parts(held_bytes).values()) == held_bytes
+
+
+def test_most_on_one_gpu(tmp_path: pathlib.Path) -> None:
+    """Of all processes together, where they share one."""
+    assert FakeMemory(tmp_path, {RANK_0: {A: 2, B: 3}, RANK_1: {A: 2}}).most_bytes == 4

@@ -19,6 +19,7 @@ from vllmd.worker.protocol import (
     FrameSplitter,
     Generate,
     Hello,
+    Measured,
     Ping,
     Pong,
     Prompt,
@@ -92,6 +93,7 @@ def test_events_survive_the_wire() -> None:
     """The daemon reads what the worker meant."""
     events: list[Event] = [
         Hello(1, "0.1", 42, EngineInfo("0.25.1", 4096, None, "bfloat16", 1000), ("sleep",)),
+        Hello(2, "0.1", 42, EngineInfo("0.25.1", 4096, 7, "", 9, Measured(1, 2, 3, 4, None, 5, 6))),
         Step(123, [Delta(1, "é", [5], None, None, 3, 2), Delta(2, "", [6], "stop", "\n")]),
         Refused(3, "invalid", "no"),
         Pong(3),

@@ -106,6 +106,16 @@ class TestRealVllm:
         # 64 MiB over 2 layers, keys and values, 1 head of 32 numbers of 4 bytes.
         assert facts["kv_cache_tokens"] == (64 << 20) // (2 * 2 * 32 * 4)
 
+    def test_tells_what_it_measured_as_far_as_a_cpu_goes(self, facts: dict[str, Any]) -> None:
+        sizes = ["weights_bytes", "activation_bytes", "other_bytes", "kv_cache_bytes", "graphs_bytes"]
+        measured = dict(zip([*sizes, "max_num_seqs", "max_num_batched_tokens"], facts["measured"], strict=True))
+
+        # The KV cache out of vLLM's worker, which so has our method; no graphs; the batch as vLLM has it by default.
+        assert measured["kv_cache_bytes"] == 64 << 20
+        assert measured["graphs_bytes"] == 0
+        assert measured["max_num_seqs"] > 0
+        assert measured["max_num_batched_tokens"] >= 512
+
     def test_gives_the_tokens_that_the_bare_engine_gives(self, facts: dict[str, Any]) -> None:
         assert facts["ours"] == facts["bare"]
         assert len({tuple(tokens) for tokens in facts["ours"]}) > 16

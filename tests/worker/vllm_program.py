@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import json
 import os
+import pathlib
 import sys
 from typing import Any
 
@@ -100,6 +101,7 @@ async def main(model: str) -> None:
         "kv_cache_tokens": info.kv_cache_tokens,
         "dtype": info.dtype,
         "vocab_size": info.vocab_size,
+        "measured": importlib.import_module("msgspec").to_builtins(await trial.backend.measure(pathlib.Path("log"))),
         "core": trial.backend._cores[0].pid,
         "shared_memory": sorted(os.listdir("/dev/shm")),
         "ours": await asyncio.gather(*(trial.tokens(tokens(ids), **greedy) for ids in PROMPTS)),

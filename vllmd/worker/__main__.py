@@ -11,13 +11,15 @@ import signal
 import sys
 import traceback
 
-from . import plugin
+import msgspec
+
+from . import measuring, plugin
 from .backend import Backend
 from .causes import causes
 from .lifeline import Lifeline
 from .processes import read_stat
 from .server import Server
-from .spec import LINK, Progress, Spec, append_progress, read_spec
+from .spec import LINK, LOG, Progress, Spec, append_progress, read_spec
 
 _PR_SET_PDEATHSIG = 1
 
@@ -64,6 +66,7 @@ async def run(spec: Spec, directory: pathlib.Path, backend: Backend) -> int:
     """Load, serve, and end the engine."""
     append_progress(directory, Progress("initializing", os.getpid()))
     info = backend.load(spec)
+    info = msgspec.structs.replace(info, measured=await measuring.of_load(backend, directory / LOG))
     server = Server(backend, info, spec.vllmd_version)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
     await server.listen(directory / LINK)

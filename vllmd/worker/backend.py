@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from .protocol import EngineInfo, Generate
+from .protocol import EngineInfo, Generate, Measured
 from .spec import Spec
 
 
@@ -38,6 +39,17 @@ class Backend(Protocol):
 
         PDEATHSIG is delivered when the *thread* that made a child ends, so an engine that was made by a
         short-lived thread would be killed with it.
+        """
+        ...
+
+    async def measure(self, log: pathlib.Path) -> Measured:
+        """Say what was measured during the load; called once, after `load`.
+
+        Args:
+            log: what the engine's processes wrote.
+
+        Raises:
+            Exception: whatever goes wrong; the engine serves all the same.
         """
         ...
 

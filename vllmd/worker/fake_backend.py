@@ -19,9 +19,9 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from .backend import EngineDead, InvalidRequest, Output
-from .fake_memory import DEFAULT_UTILIZATION, WEIGHTS, FakeMemory, memory_of
+from .fake_memory import DEFAULT_UTILIZATION, WEIGHTS, FakeMemory, memory_of, parts
 from .processes import read_stat
-from .protocol import ChatPrompt, EngineInfo, Generate, TextPrompt, TokenPrompt
+from .protocol import ChatPrompt, EngineInfo, Generate, Measured, TextPrompt, TokenPrompt
 from .simulation import OutOfMemory
 from .spec import Spec
 
@@ -68,7 +68,7 @@ class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     shared_memory_bytes: int = 1 << 20
     """Of the shared-memory object that EngineCore makes; 0 for none."""
     vram_bytes: int | None = None
-    """On a simulated host: what it takes of each GPU, in place of `gpu_memory_utilization`."""
+    """What it takes of each GPU, in place of `gpu_memory_utilization`; without a simulated host it only says so."""
     vram_growth_bytes: int = 0
     """On a simulated host: what it leaks on each GPU, a second, once it is ready; 0 for nothing."""
 
@@ -113,6 +113,7 @@ class FakeBackend:
         self._steps = Steps(self._options.tokens_per_second)
         self._core: subprocess.Popen[bytes] | None = None
         self._memory: FakeMemory | None = None
+        self._sizes: dict[str, int] = {}
 
     def load(self, spec: Spec) -> EngineInfo:
         """Start the fake's processes and go through the phases of a start."""
@@ -132,6 +133,8 @@ class FakeBackend:
             self._spend(phase, options.load_seconds / len(PHASES))
         if self._memory is not None and options.vram_growth_bytes:
             self._memory.grow(options.vram_growth_bytes)
+        names = ("max_num_seqs", "max_num_batched_tokens")
+        self._sizes = {name: int(spec.engine_args[name]) for name in names if spec.engine_args.get(name)}
         max_model_len = int(spec.engine_args.get("max_model_len") or 0)
         return EngineInfo("fake", max_model_len if max_model_len > 0 else 4096, 65536, "bfloat16", 1000)
 
@@ -168,6 +171,12 @@ class FakeBackend:
         except subprocess.TimeoutExpired:
             return
         raise RuntimeError(f"Engine core initialization failed. Failed core proc(s): {{'EngineCore': {status}}}")
+
+    async def measure(self, log: pathlib.Path) -> Measured:
+        """Divide what it holds on one GPU as vLLM would; without a GPU there is nothing to divide."""
+        del log
+        held = self._memory.most_bytes if self._memory is not None else self._options.vram_bytes
+        return Measured(**self._sizes, **(parts(held) if held is not None else {}))
 
     def capabilities(self) -> tuple[str, ...]:
         """Nothing beyond generation."""

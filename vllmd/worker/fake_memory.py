@@ -5,6 +5,7 @@ The worker claims in the names of the processes below it, since it is the one th
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import os
@@ -22,6 +23,8 @@ WEIGHTS = 1 / 3
 DEFAULT_UTILIZATION = 0.9
 """Of each GPU, where the engine arguments do not say, as in vLLM."""
 _GROWTH_SECONDS = 0.1
+_PARTS = {"activation_bytes": 0.04, "other_bytes": 0.01, "graphs_bytes": 0.02}
+"""Of all that an engine holds, what it has beside weights and KV cache."""
 
 
 class FakeMemory:
@@ -35,6 +38,14 @@ class FakeMemory:
     def __init__(self, directory: pathlib.Path, wanted: Mapping[Identity, Mapping[str, int]]) -> None:
         self._directory = directory
         self._wanted = wanted
+
+    @property
+    def most_bytes(self) -> int:
+        """What it is to hold on one GPU, at most."""
+        sizes: collections.Counter[str] = collections.Counter()
+        for shares in self._wanted.values():
+            sizes.update(shares)
+        return max(sizes.values())
 
     def hold(self, fraction: float, extra_bytes: int = 0) -> None:
         """Hold a part of what is wanted, and so much more on each GPU.
@@ -58,6 +69,13 @@ class FakeMemory:
             for steps in itertools.count(1):
                 time.sleep(_GROWTH_SECONDS)
                 self.hold(1.0, int(steps * _GROWTH_SECONDS * bytes_per_second))
+
+
+def parts(held_bytes: int) -> dict[str, int]:
+    """Divide what an engine holds on a GPU into what vLLM would have measured of it, which is all of it."""
+    found = {"weights_bytes": int(held_bytes * WEIGHTS)}
+    found |= {name: int(held_bytes * share) for name, share in _PARTS.items()}
+    return found | {"kv_cache_bytes": held_bytes - sum(found.values())}
 
 
 def memory_of(

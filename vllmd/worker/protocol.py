@@ -11,7 +11,7 @@ goes up when an old peer could misread a frame, and the daemon speaks the curren
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -27,6 +27,26 @@ MAX_FRAME_BYTES = 64 << 20
 _HEADER_BYTES = 4
 
 
+Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""What other peers of the daemon can be told as well."""
+
+
+class Measured(msgspec.Struct, array_like=True, frozen=True):
+    """What vLLM measured on its fullest GPU during the load, in bytes. What it does not say is `None`."""
+
+    weights_bytes: Size | None = None
+    activation_bytes: Size | None = None
+    """Peak of the forward pass that vLLM makes to measure it."""
+    other_bytes: Size | None = None
+    """Of CUDA and its libraries, beyond what PyTorch allocates."""
+    kv_cache_bytes: Size | None = None
+    graphs_bytes: Size | None = None
+    """CUDA graphs; 0 for an engine without."""
+    max_num_seqs: Size | None = None
+    """Sequences that the engine runs at once; with the next, what the activations depend on."""
+    max_num_batched_tokens: Size | None = None
+
+
 class EngineInfo(msgspec.Struct, array_like=True, frozen=True):
     """What the engine reports about itself once it is ready."""
 
@@ -37,6 +57,8 @@ class EngineInfo(msgspec.Struct, array_like=True, frozen=True):
     """Tokens that the KV cache holds over all sequences; `None` if the engine does not say."""
     dtype: str = ""
     vocab_size: int | None = None
+    measured: Measured | None = None
+    """`None` also from workers of before, and if it could not be read."""
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag="hello"):

@@ -17,14 +17,16 @@ import asyncio
 import dataclasses
 import importlib
 import itertools
+import pathlib
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import msgspec
 
+from . import measuring
 from .backend import EngineDead, InvalidRequest, Output
 from .causes import named, text_of
-from .protocol import ChatPrompt, EngineInfo, Generate, Prompt, TextPrompt
+from .protocol import ChatPrompt, EngineInfo, Generate, Measured, Prompt, TextPrompt
 from .spec import Spec
 from .vllm_arguments import (
     client_text,
@@ -65,6 +67,8 @@ class VllmBackend:
     def __init__(self) -> None:
         self._engine: Any = None
         self._cores: tuple[Any, ...] = ()
+        self._extended = False
+        """Whether vLLM's workers have `measuring.METHOD`."""
         self._ids = itertools.count()
         self._vocab_size: int = 0
         self._sampling_type: Any = None
@@ -86,6 +90,9 @@ class VllmBackend:
         hints = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}
         refuse_unknown(spec.engine_args, hints, f"engine argument of vLLM {vllm.__version__}")
         arguments = {"disable_log_stats": True} | integral(spec.engine_args, hints)
+        if "worker_extension_cls" in hints and not arguments.get("worker_extension_cls"):
+            arguments["worker_extension_cls"] = measuring.EXTENSION
+            self._extended = True
         self._engine = engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=spec.model, **arguments))
 
         # Kept because vLLM forgets them when they die, and their exit codes say why they did.
@@ -109,6 +116,14 @@ class VllmBackend:
             dtype=str(model.dtype).removeprefix("torch."),
             vocab_size=self._vocab_size,
         )
+
+    async def measure(self, log: pathlib.Path) -> Measured:
+        """Ask vLLM's workers what they measured, and the log what the graphs took."""
+        config = self._engine.vllm_config
+        workers = await self._engine.collective_rpc(measuring.METHOD) if self._extended else ()
+        graphs = measuring.graphs_bytes(measuring.read_log(log)) if measuring.captures(config) else 0
+        found = measuring.fullest(workers) | measuring.of_config(config)
+        return Measured(**found, graphs_bytes=graphs)
 
     def capabilities(self) -> tuple[str, ...]:
         """Name what this engine can do, as far as its methods and configuration tell."""
