@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from tests.engines.conftest import MakeGround
 from tests.fakes.fake_gpus import GIB
-from tests.fakes.held_gpus import HeldGpus
-from tests.fakes.processes import Family
 from vllmd.engines import ending
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.reclaim import Remains
@@ -49,24 +47,6 @@ async def test_an_end_that_goes_wrong_is_told_as_well(engine_id: str, make_groun
 
     assert not report.verified
     assert "RuntimeError: nobody thought of this" in report.summary
-
-
-async def test_what_a_loaded_engine_holds_is_written_down(
-    engine_id: str, make_ground: MakeGround, gpus: HeldGpus
-) -> None:
-    """By what NVML says of its processes, or by what the GPU has more than before it came."""
-    ground = make_ground()
-    plan = Plan((), (await ground.monitor.snapshot()).gpus)
-    with Family("calm", engine_id) as family, Family("calm") as other:
-        gpus.hold("GPU-0", family.child, 3 * GIB)
-        gpus.hold("GPU-0", other.child, 7 * GIB)
-        await ending.weigh(engine_id, frozenset({family.child.pid}), plan, ground)
-        told = dict(ground.ledger.holding(engine_id))
-        gpus.tells_shares = False
-        await ending.weigh(engine_id, frozenset({family.child.pid}), plan, ground)
-
-    assert told == {"GPU-0": 3 * GIB, "GPU-1": 0}
-    assert ground.ledger.holding(engine_id) == {"GPU-0": 10 * GIB, "GPU-1": 0}
 
 
 def test_whether_another_run_follows_is_told(make_ground: MakeGround) -> None:

@@ -89,6 +89,7 @@ def host_service_of(host: Host, watchdog: Watchdog) -> HostService:
         host.ground.events,
         host.quarantines,
         host.ground.losses,
+        host.ground.profiles,
         version="1.2.3",
         containment="session",
         engine_python="/opt/python",
@@ -109,6 +110,7 @@ def watchdog_of(host: Host) -> Watchdog:
         living=host.scheduler.living,
         busy=host.scheduler.engines.busy_gpus,
         looked=host.ground.losses.observe,
+        weighed=host.ground.peaks.observe,
         timeout=5.0,
     )
 

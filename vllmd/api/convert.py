@@ -15,6 +15,7 @@ from vllmd.planner.choice import Choice, Source
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
+from vllmd.worker.protocol import Measured
 
 
 def source(word: Source) -> engine_pb2.EngineArg.Source.ValueType:
@@ -98,6 +99,8 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         result.report.dtype = info.dtype
         if info.kv_cache_tokens is not None:
             result.report.kv_cache_tokens = info.kv_cache_tokens
+        if (measured := measured_memory(info.measured)) is not None:
+            result.report.measured_memory.CopyFrom(measured)
         if supervisor.ready is not None and supervisor.spawned is not None:
             result.report.load_duration.CopyFrom(duration(supervisor.ready - supervisor.spawned))
     if supervisor.failure is not None:
@@ -107,6 +110,20 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
     if supervisor.report is not None:
         result.reclaim.CopyFrom(reclaim_report(supervisor.report))
     return result
+
+
+def measured_memory(value: Measured | None) -> engine_pb2.GpuMemory | None:
+    """Convert what vLLM measured; `None` if it did not say how much anything takes of a GPU."""
+    if value is None:
+        return None
+    sizes = {
+        "weights_bytes": value.weights_bytes,
+        "kv_cache_bytes": value.kv_cache_bytes,
+        "activation_bytes": value.activation_bytes,
+        "graphs_bytes": value.graphs_bytes,
+        "other_bytes": value.other_bytes,
+    }
+    return engine_pb2.GpuMemory(**{name: size or 0 for name, size in sizes.items()}) if any(sizes.values()) else None
 
 
 def state(value: State) -> engine_pb2.Engine.State.ValueType:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import psutil
 
-from vllmd.api import convert, convert_gpus, convert_host, parse
+from vllmd.api import convert, convert_gpus, convert_host, convert_profiles, parse
 from vllmd.api.status import raising, streaming
 from vllmd.engines import logs
 from vllmd.engines.state import State
@@ -20,6 +20,7 @@ from vllmd.events import KEPT, Events
 from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
+from vllmd.profiles.store import Profiles
 from vllmd.scheduler.scheduler import Scheduler
 from vllmd.v1 import host_service_pb2 as pb
 from vllmd.v1.host_service_pb2_grpc import HostServiceServicer
@@ -45,6 +46,7 @@ class HostService(HostServiceServicer):
         events: Events,
         quarantines: Quarantines,
         losses: Losses,
+        profiles: Profiles,
         *,
         version: str,
         containment: str,
@@ -56,6 +58,7 @@ class HostService(HostServiceServicer):
         self._events = events
         self._quarantines = quarantines
         self._losses = losses
+        self._profiles = profiles
         self._version = version
         self._containment = containment
         self._engine_python = engine_python
@@ -110,12 +113,14 @@ class HostService(HostServiceServicer):
     @raising
     async def ListProfiles(self, request: pb.ListProfilesRequest, context: Context) -> pb.ListProfilesResponse:
         """List what earlier loads took."""
-        raise NotImplementedError
+        return pb.ListProfilesResponse(
+            profiles=[convert_profiles.profile(record) for record in self._profiles.all(request.model)]
+        )
 
     @raising
     async def ForgetProfiles(self, request: pb.ForgetProfilesRequest, context: Context) -> pb.ForgetProfilesResponse:
         """Forget what earlier loads took."""
-        raise NotImplementedError
+        return pb.ForgetProfilesResponse(forgotten_count=await self._profiles.forget(request.model))
 
     @raising
     async def StopEngine(self, request: pb.StopEngineRequest, context: Context) -> pb.StopEngineResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -24,6 +25,9 @@ from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.nvml import Nvml
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.gpu.simulation import SimulatedGpus
+from vllmd.profiles.installed import vllm_version
+from vllmd.profiles.store import NAME as PROFILES
+from vllmd.profiles.store import Profiles
 from vllmd.scheduler.scheduler import Scheduler
 from vllmd.watchdog.watchdog import Watchdog
 
@@ -104,7 +108,9 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         simulation=simulated.directory if simulated is not None else None,
         events=events,
         losses=Losses(events),
+        profiles=Profiles(settings.state_dir / PROFILES, functools.partial(installed, settings)),
     )
+    cleanup.push_async_callback(ground.profiles.flush)
     quarantines = Quarantines(events)
     journal = settings.state_dir / f"{name}.json"
     scheduler = Scheduler(
@@ -126,12 +132,18 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         interval=settings.watchdog_interval,
         due=ground.ledger.holding,
         looked=ground.losses.observe,
+        weighed=ground.peaks.observe,
         living=scheduler.living,
         busy=scheduler.engines.busy_gpus,
         timeout=settings.reclaim_timeout,
     )
     cleanup.callback(watchdog.close)
     return Parts(ground, events, monitor, containment, quarantines, scheduler, watchdog, journal)
+
+
+async def installed(settings: Settings) -> str | None:
+    """Find out which vLLM engines are started with now."""
+    return "fake" if settings.backend == "fake" else await vllm_version(settings.engine_python)
 
 
 def simulate(settings: Settings) -> SimulatedGpus | None:

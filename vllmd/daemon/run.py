@@ -66,6 +66,7 @@ async def run(settings: Settings) -> End:
         cleanup.callback(signals.close)
         become_subreaper()
         parts = build.build(settings, cleanup)
+        await parts.ground.profiles.open()
         await succeed(settings, parts)
         host_service = HostService(
             parts.scheduler,
@@ -74,6 +75,7 @@ async def run(settings: Settings) -> End:
             parts.events,
             parts.quarantines,
             parts.ground.losses,
+            parts.ground.profiles,
             version=__version__,
             containment=parts.containment.kind,
             engine_python=str(settings.engine_python),

@@ -76,6 +76,7 @@ async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:
         _log.error("engine %s can't be reclaimed", engine_id, exc_info=error)
         report = reclaim.Report(False, f"Not proven to be gone: {named(error)}.")
     ground.ledger.strike(engine_id)
+    ground.peaks.end(engine_id)
     gpus = [expected.uuid for expected in what.expected]
     ground.events.record(Kind.RECLAIM, report.summary, engine=engine_id, gpus=gpus, pids=report.pids)
     return report
@@ -85,13 +86,3 @@ def gpu_failure(plan: Plan | None, ground: Ground) -> Failure | None:
     """Tell why an engine can't live any more if one of its GPUs is lost."""
     loss = ground.losses.among([gpu.uuid for gpu in plan.gpus]) if plan is not None else None
     return None if loss is None else diagnosis.gpu_lost(str(loss), loss.reason, ADVICE)
-
-
-async def weigh(engine_id: str, pids: frozenset[int], plan: Plan, ground: Ground) -> None:
-    """Write down in the ledger what an engine that has just been loaded holds on its GPUs."""
-    if not plan.gpus:
-        return
-    before = {gpu.uuid: gpu.used_bytes for gpu in plan.gpus}
-    now = (await ground.monitor.snapshot()).named(frozenset(before))
-    holdings = {gpu.uuid: gpu.held_by(pids, otherwise=gpu.used_bytes - before[gpu.uuid]) for gpu in now}
-    ground.ledger.enter(engine_id, holdings)

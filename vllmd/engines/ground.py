@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllmd.engines.containment import Containment
+from vllmd.engines.peaks import Peaks
 from vllmd.engines.restarts import Policy
 from vllmd.events import Events
 from vllmd.gpu.ledger import Ledger
 from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
+from vllmd.profiles.store import Profiles
 from vllmd.worker.spec import Backend
 
 
@@ -43,6 +45,9 @@ class Ground:
     """Of all engines, where clients leave them open."""
     use_case: str = ""
     """What models are loaded for where clients do not say."""
+    profiles: Profiles = dataclasses.field(default_factory=Profiles)
+    """What loads took; `profiles.lookup` is for plans."""
+    peaks: Peaks = dataclasses.field(default_factory=Peaks)
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     events: Events = dataclasses.field(default_factory=Events)
     losses: Losses = dataclasses.field(default_factory=lambda: Losses(Events()))

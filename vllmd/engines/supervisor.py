@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from vllmd.engines import diagnosis, ending, reclaim, restarts
+from vllmd.engines import diagnosis, ending, loaded, reclaim, restarts
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
 from vllmd.engines.incarnation import Incarnation
@@ -172,6 +172,7 @@ class Supervisor(EngineView):
                 self.restarted.append(self.spawned)
             self.restart = None
         expected = [self._ground.ledger.expectation(gpu) for gpu in self.plan.gpus]
+        self._ground.peaks.begin(self.id, self.plan.gpus)
         try:
             owned, process = launch(self.id, self.model, self.plan, expected, self._ground)
         except OSError as error:
@@ -190,15 +191,19 @@ class Supervisor(EngineView):
             self.changes.notify()
 
     def loaded(self) -> None:
-        """It serves; what it holds is noted, for others' reclaims."""
+        """It serves; what it holds is noted, for others' reclaims, and what its load took, for later plans."""
         assert self._run is not None
+        assert self._run.info is not None
+        assert self.plan is not None
         self.info = self._run.info
+        # One that is ready already was loaded by an earlier daemon, which has taken notice of that.
+        told = self.info if self.ready is None else None
+        noted = loaded.note(self.id, self.model, self.known_pids, self.plan, told, self._ground)
+        spawn(f"weigh {self.id}", noted)
         how = "linked up again" if self.ready is not None else f"loaded in {time.time() - (self.spawned or 0):.1f} s"
         self.ready = self.ready or time.time()
         self.progress = LoadProgress(Phase.DONE, 1.0, "loaded")
         self.failure = None
-        assert self.plan is not None
-        spawn(f"weigh {self.id}", ending.weigh(self.id, self.known_pids, self.plan, self._ground))
         self.dispatch(Event.LOADED, how)
 
     def not_loaded(self, errors: tuple[str, ...]) -> None:

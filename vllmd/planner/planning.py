@@ -40,7 +40,7 @@ class Plan:
     memory: GpuMemory | None = None
     """What is on the GPU that has least left, once the engine runs; `None` if that is not known."""
     cache: KvCache | None = None
-    profile_key: Key | None = None
+    profile_key: Key | None = dataclasses.field(default=None, kw_only=True)
     """What this load may be remembered by; `None` if nothing is known of the model."""
 
     @property
@@ -162,7 +162,7 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         gpus,
         footprint.on(tightest.total_bytes, tightest.total_bytes - tightest.free_bytes, pool) if footprint else None,
         footprint.cache(pool, length, bytes_per_token) if footprint and length > 0 else None,
-        remembered,
+        profile_key=remembered,
     )
     goal = context.target(draft, facts, use_case)
     return _Tried(made, goal is None or length < 0 or length >= goal, length)

@@ -59,6 +59,7 @@ class Prospects:
             return Failure("GPU_LOST", "Every GPU of this host is lost or in quarantine: vllmd-cli status says why.")
         if inventory.gpus and not free:
             return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
+        await self._ground.profiles.prepare()  # for lookups, which plans can't wait for
         result = plan(self._request(wish, facts, free, inventory.links, engines))
         return result if isinstance(result, Plan) else self._failure(result, inventory, free, lost)
 
@@ -92,6 +93,7 @@ class Prospects:
             gpus=tuple(free),
             links=links,
             auto=wish.auto_config,
+            profiles=self._ground.profiles.lookup,
             tenants=_tenants(engines, free),
         )
 

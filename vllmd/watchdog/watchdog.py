@@ -7,13 +7,13 @@ import dataclasses
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
 from vllmd.errors import NotFound, NotPossible
 from vllmd.events import Events, Kind
-from vllmd.gpu.inventory import Inventory
+from vllmd.gpu.inventory import Gpu, Inventory
 from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.watchdog.doomed import Doomed, trees
@@ -52,6 +52,7 @@ class Watchdog:
         busy: names the GPUs on which an engine is just starting or ending: nothing that could wait is done there.
         due: looks up what one of our engines took when it was loaded, in bytes by GPU.
         looked: called with each look at the GPUs.
+        weighed: called with each look at the GPUs, and what each of our engines holds there by the driver's word.
         timeout: seconds in which killed processes must be gone, and again their memory.
         clock: seconds; what times the grace.
     """
@@ -71,6 +72,7 @@ class Watchdog:
         busy: Callable[[], frozenset[str]],
         due: Callable[[str], Mapping[str, int]] = lambda engine: {},
         looked: Callable[[Inventory], None] = lambda inventory: None,
+        weighed: Callable[[Sequence[Gpu], Mapping[str, Mapping[str, int]]], None] = lambda gpus, held: None,
         timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,6 +83,7 @@ class Watchdog:
         self._busy = busy
         self._due = due
         self._looked = looked
+        self._weighed = weighed
         self._clock = clock
         self._poked = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -157,6 +160,7 @@ class Watchdog:
         async with self._looking:
             scene = await self._lookout.look(self._endings.killed)
             self._looked(scene.inventory)
+            self._weighed(scene.inventory.gpus, scene.held())
             self._record_verdicts(scene)
             self._record_leaks(scene)
             self._endings.review(scene, self._stood)
