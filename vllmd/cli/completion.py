@@ -61,6 +61,18 @@ def doomed_pids(context: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
+def profiled_models(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the models that loads were recorded of; without a daemon, none."""
+    try:
+        root = context.find_root()
+        root.obj = Session(root.params.get("address"))
+        with connect(context) as client:
+            models = {profile.model for profile in client.profiles(timeout=_PATIENCE_SECONDS)}
+            return sorted(model for model in models if model.startswith(incomplete))
+    except Exception:  # noqa: BLE001 - as for the names of engines
+        return []
+
+
 def _engines(context: typer.Context) -> list[str]:
     # The shell shows whatever a completer prints or raises in the middle of the line that is being typed.
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,16 +11,24 @@ from vllmd.cli.failures import print_log_lines
 from vllmd.cli.reclaim import print_reclaim
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import Value
     from google.protobuf.timestamp_pb2 import Timestamp
     from rich.console import Console
     from rich.text import Text
 
     from vllmd.v1.engine_pb2 import Engine
 
+_MEMORY = {
+    "weights_bytes": "weights",
+    "kv_cache_bytes": "KV cache",
+    "activation_bytes": "activations",
+    "graphs_bytes": "CUDA graphs",
+    "other_bytes": "other",
+}
+"""What a row of the memory is called."""
+
 
 def print_engine(console: Console, engine: Engine) -> None:
-    """Print facts, then arguments, transitions, failure and reclaim as far as there are any."""
+    """Print facts, then memory, arguments, transitions, failure and reclaim as far as there are any."""
     from rich.text import Text
 
     console.print(Text.assemble((human.short(engine.name), "bold"), "  ", state_text(engine)))
@@ -30,6 +37,8 @@ def print_engine(console: Console, engine: Engine) -> None:
     for label, fact in _facts(engine):
         facts.add_row(Text(label, "bold"), fact)
     console.print(facts)
+    if engine.HasField("planned_memory") or engine.report.HasField("measured_memory"):
+        _print_memory(console, engine)
     if engine.effective_args:
         _print_arguments(console, engine)
     if engine.transitions:
@@ -78,11 +87,23 @@ def _use(engine: Engine) -> str:
     return f"{leases}, {engine.running_count} running, {tokens} so far, {engine.tokens_per_second:.0f} tok/s"
 
 
+def _print_memory(console: Console, engine: Engine) -> None:
+    """What it takes of its fullest GPU: as planned, and as vLLM measured it, as far as either is known."""
+    _heading(console, "MEMORY")
+    named = {"PLANNED": engine.planned_memory, "MEASURED": engine.report.measured_memory}
+    shown = {name: memory for name, memory in named.items() if memory.ByteSize()}
+    table = terminal.table("ON THE FULLEST GPU", *(f">{name}" for name in shown))
+    for field, label in _MEMORY.items():
+        sizes = [getattr(memory, field) for memory in shown.values()]
+        table.add_row(label, *(human.gib(size) if size else "-" for size in sizes))
+    console.print(table)
+
+
 def _print_arguments(console: Console, engine: Engine) -> None:
     _heading(console, "ARGUMENTS")
     table = terminal.table("NAME", "VALUE", "SET BY", "WHY")
     for argument in engine.effective_args:
-        table.add_row(argument.name, _value(argument.value), human.source(argument.source), argument.reason)
+        table.add_row(argument.name, human.value(argument.value), human.source(argument.source), argument.reason)
     console.print(table)
 
 
@@ -98,18 +119,6 @@ def _heading(console: Console, text: str) -> None:
     from rich.text import Text
 
     console.print(Text(f"\n{text}", "bold cyan"))
-
-
-def _value(value: Value) -> str:
-    """Write a value as `--set` reads it; protobuf has only doubles, and most of vLLM's numbers are whole."""
-    from google.protobuf.json_format import MessageToDict
-
-    plain = MessageToDict(value)
-    if isinstance(plain, str):
-        return plain
-    if isinstance(plain, float) and plain.is_integer():
-        return str(int(plain))
-    return json.dumps(plain)
 
 
 def _local_time(time: Timestamp) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from google.protobuf.struct_pb2 import Value
 
     from vllmd.v1.engine_pb2 import Engine, EngineArg, LoadProgress
     from vllmd.v1.event_pb2 import Event
@@ -110,6 +113,18 @@ def kind(value: Event.Kind.ValueType) -> str:
     from vllmd.v1.event_pb2 import Event
 
     return _name(Event.Kind, value, "KIND_").replace("_", " ")
+
+
+def value(value: Value) -> str:
+    """Write a value as `--set` reads it; protobuf has only doubles, and most of vLLM's numbers are whole."""
+    from google.protobuf.json_format import MessageToDict
+
+    plain = MessageToDict(value)
+    if isinstance(plain, str):
+        return plain
+    if isinstance(plain, float) and plain.is_integer():
+        return str(int(plain))
+    return json.dumps(plain)
 
 
 def _name(enum: object, value: int, prefix: str) -> str:

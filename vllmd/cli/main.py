@@ -15,6 +15,7 @@ from vllmd.cli.generate import generate
 from vllmd.cli.gpus import gpus
 from vllmd.cli.load import load
 from vllmd.cli.logs import logs
+from vllmd.cli.profiles import profiles
 from vllmd.cli.ps import ps
 from vllmd.cli.reclaim_orphans import reclaim
 from vllmd.cli.release import release
@@ -36,7 +37,8 @@ app = typer.Typer(
 )
 
 for command in (
-    status, gpus, load, generate, release, stop, engines, logs, ps, reclaim, verify, events, version, completion,
+    status, gpus, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, events, version,
+    completion,
 ):  # fmt: skip
     app.command()(command)
 

@@ -171,6 +171,16 @@ class Client:
         request = host_service_pb2.ReclaimRequest(confirmed=confirmed, pid=pid or 0)
         return self._connection.unary(self._host.Reclaim, request, timeout, once=confirmed)
 
+    def profiles(self, model: str = "", *, timeout: float | None = None) -> list[engine_pb2.LoadProfile]:
+        """List what earlier loads really took, of one model or of all, the newest first."""
+        request = host_service_pb2.ListProfilesRequest(model=model)
+        return list(self._connection.unary(self._host.ListProfiles, request, timeout).profiles)
+
+    def forget_profiles(self, model: str = "", *, timeout: float | None = None) -> int:
+        """Forget what earlier loads took, of one model or of all, and return how many profiles that were."""
+        request = host_service_pb2.ForgetProfilesRequest(model=model)
+        return self._connection.unary(self._host.ForgetProfiles, request, timeout, once=True).forgotten_count
+
     def events(self, *, last: int = 0, follow: bool = False) -> Stream[host_service_pb2.WatchEventsResponse]:
         """Read the last events of the daemon, and with *follow* go on until it stops."""
         request = host_service_pb2.WatchEventsRequest(last=last, follow=follow)

@@ -80,10 +80,8 @@ def read(path: pathlib.Path) -> list[Record]:
     Raises:
         Unusable, Broken, Newer: as they say.
     """
-    if not path.exists():
-        return []
-    with _opened(path) as database:
-        rows = database.execute(_READ, (MOST,)).fetchall() if _version(database) else []
+    with _opened(path, make=False) as database:
+        rows = database.execute(_READ, (MOST,)).fetchall() if database and _version(database) else []
     return [record for row in reversed(rows) if (record := _record(row)) is not None]
 
 
@@ -93,7 +91,8 @@ def write(path: pathlib.Path, changes: Mapping[tuple[Key, str], Record | None]) 
     Raises:
         Unusable, Broken, Newer: as they say.
     """
-    with _opened(path) as database:
+    with _opened(path, make=True) as database:
+        assert database is not None
         database.execute("BEGIN IMMEDIATE")
         if not _version(database):
             database.execute(_SCHEMA)
@@ -119,15 +118,18 @@ def set_aside(path: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: pathlib.Path, *, make: bool) -> Iterator[sqlite3.Connection | None]:
     try:
+        if not make and not path.exists():
+            yield None
+            return
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         # Closed without a commit, it is rolled back.
         with contextlib.closing(sqlite3.connect(path, _BUSY_SECONDS, isolation_level=None)) as database:
             yield database
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF  # none if it is no error of the file
         raise (Broken if code in _BROKEN else Unusable)(str(error)) from error
     except OSError as error:
         raise Unusable(str(error)) from error

@@ -150,14 +150,17 @@ class Profiles:
 
     async def _write(self, path: pathlib.Path) -> None:
         """Write until nothing is left, or something is in the way: then that waits for the next load."""
+        anew = False
         while self._unwritten:
             batch, self._unwritten = self._unwritten, {}
             work = functools.partial(file.write, path, batch)
             try:
                 await in_thread(f"writing {path}", work, _WRITE_SECONDS)
             except file.Broken as error:
-                if not await self._begin_anew(path, error):
+                if anew or not await self._begin_anew(path, error):
+                    self._path = None  # what breaks again at once is no file for us
                     return
+                anew = True
             except (file.Unusable, file.Newer, Unavailable) as error:
                 self._unwritten = batch | self._unwritten
                 if not self._failing:
