@@ -9,6 +9,7 @@ from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.engines.state import State
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
+from vllmd.worker.protocol import Measured
 
 
 @pytest.mark.parametrize(("seconds", "parts"), [(0.0, (0, 0)), (1.5, (1, 500_000_000)), (0.9999999999, (1, 0))])
@@ -70,3 +71,24 @@ async def test_an_engine_at_every_stage_of_its_life() -> None:
     assert stopped.reclaim.verified
     assert [item.gpu for item in stopped.reclaim.gpus] == ["gpus/GPU-0"]
     assert not stopped.HasField("failure")
+
+
+def test_what_was_measured() -> None:
+    """As far as it is known; nothing at all is unset."""
+    found = convert.measured_memory(Measured(15 << 30, 2 << 30, None, 40 << 30, 1 << 29, 256, 8192))
+    assert found is not None
+
+    assert (found.weights_bytes, found.activation_bytes, found.other_bytes) == (15 << 30, 2 << 30, 0)
+    assert (found.kv_cache_bytes, found.graphs_bytes, found.total_bytes) == (40 << 30, 1 << 29, 0)
+    assert convert.measured_memory(None) is None
+    assert convert.measured_memory(Measured(graphs_bytes=0, max_num_seqs=256)) is None
+
+
+async def test_an_engine_says_what_it_measured() -> None:
+    """Once it is ready."""
+    async with Host(gpu()) as host:
+        entry, _ = await host.load(wish(fake_vram_bytes=3000))
+        bare, _ = await host.load(wish("fake/bare"))
+
+        assert convert.engine(entry, 1, 0.0).report.measured_memory.weights_bytes == 1000
+        assert not convert.engine(bare, 1, 0.0).report.HasField("measured_memory")

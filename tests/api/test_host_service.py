@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.fake_gpus import GIB, gpu
 from tests.fakes.host import Host, hanging, wish
+from tests.fakes.profiles import info, key
 from tests.fakes.served import Served, reason_of, serving
 from vllmd.engines.state import State
 from vllmd.gpu import inventory
@@ -236,3 +237,19 @@ async def test_the_log_of_an_engine_that_ended() -> None:
         assert any("ValueError: too bad" in line for line in lines)
         assert last == lines[-2:]
         assert not (host.ground.root / entry.supervisor.id).exists()
+
+
+async def test_what_loads_took_is_listed_and_forgotten() -> None:
+    """The newest first; of one model or of all."""
+    async with Host() as host, serving(host) as served:
+        for model, fingerprint in (("a", "f1"), ("b", "f2"), ("a", "f3")):
+            host.ground.profiles.learn(model, key(fingerprint), info(), None)
+        of_all = await served.host.ListProfiles(pb.ListProfilesRequest())
+        of_one = await served.host.ListProfiles(pb.ListProfilesRequest(model="a"))
+        forgotten = await served.host.ForgetProfiles(pb.ForgetProfilesRequest(model="a"))
+        left = await served.host.ListProfiles(pb.ListProfilesRequest())
+
+        assert [one.fingerprint for one in of_all.profiles] == ["f3", "f2", "f1"]
+        assert [one.fingerprint for one in of_one.profiles] == ["f3", "f1"]
+        assert forgotten.forgotten_count == 2
+        assert [one.model for one in left.profiles] == ["b"]

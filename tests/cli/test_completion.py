@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
-from tests.fakes.host_samples import gpu_processes, orphan, suspect
+from tests.fakes.host_samples import gpu_processes, orphan, profile, suspect
 from tests.fakes.samples import failed, ready
+from vllmd.v1.host_service_pb2 import ListProfilesResponse
 
 
 def complete(run: Run, line: str) -> list[str]:
@@ -37,12 +38,21 @@ def test_processes_that_would_be_killed(daemon: FakeDaemon, run: Run) -> None:
     assert complete(run, "vllmd-cli reclaim --pid 9") == []
 
 
+def test_models_that_loads_were_recorded_of(daemon: FakeDaemon, run: Run) -> None:
+    """Each once."""
+    daemon.profiles = ListProfilesResponse(profiles=[profile("a/b"), profile("c/d"), profile("a/b", dtype="float16")])
+
+    assert complete(run, "vllmd-cli profiles ") == ["a/b", "c/d"]
+    assert complete(run, "vllmd-cli profiles --forget c") == ["c/d"]
+
+
 def test_without_a_daemon_nothing(daemon: FakeDaemon, run: Run) -> None:
     """Without a daemon nothing is offered and nothing is said."""
     daemon.close()
 
     assert complete(run, "vllmd-cli stop ") == []
     assert complete(run, "vllmd-cli reclaim --pid ") == []
+    assert complete(run, "vllmd-cli profiles ") == []
 
 
 @pytest.mark.parametrize("line", ["vllmd-cli st", "vllmd-cli "])

@@ -3,6 +3,7 @@ from __future__ import annotations
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.samples import failed, ready
+from vllmd.v1.engine_pb2 import Engine
 
 
 def test_arguments_have_source_and_reason(daemon: FakeDaemon, run: Run) -> None:
@@ -26,3 +27,31 @@ def test_failure_has_its_log_and_reclaim(daemon: FakeDaemon, run: Run) -> None:
     assert "ENGINE_DIED: VLLM::EngineCore (pid 4802) was killed by signal 9" in out
     assert "  │ ERROR 11-23 10:00:02 core.py:99 died\n" in out
     assert "yes: no process is left" in out
+
+
+def test_memory_as_planned_and_as_measured(daemon: FakeDaemon, run: Run) -> None:
+    """Side by side, as far as each is known."""
+    engine = ready()
+    bare = run_lines(daemon, run, engine)
+    engine.report.measured_memory.weights_bytes = 15 << 30
+    engine.report.measured_memory.graphs_bytes = 1 << 29
+    measured = run_lines(daemon, run, engine)
+    engine.planned_memory.weights_bytes = 16 << 30
+    both = run_lines(daemon, run, engine)
+
+    assert "MEMORY" not in bare
+    assert measured[(start := measured.index("MEMORY")) + 1 : start + 7] == [
+        "ON THE FULLEST GPU MEASURED",
+        "weights 15.0 GiB",
+        "KV cache -",
+        "activations -",
+        "CUDA graphs 0.5 GiB",
+        "other -",
+    ]
+    assert {"ON THE FULLEST GPU PLANNED MEASURED", "weights 16.0 GiB 15.0 GiB"} <= set(both)
+
+
+def run_lines(daemon: FakeDaemon, run: Run, engine: Engine) -> list[str]:
+    """Show an engine, as lines of single-spaced words."""
+    daemon.engines = [engine]
+    return [" ".join(line.split()) for line in run("engines", engine.name).stdout.splitlines()]

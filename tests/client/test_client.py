@@ -4,7 +4,7 @@ import pytest
 
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, not_found, upgrading
 from tests.fakes.gpu_samples import eight_gpus
-from tests.fakes.host_samples import events, gpu_processes, orphan, reclaim
+from tests.fakes.host_samples import events, gpu_processes, orphan, profile, reclaim
 from tests.fakes.samples import loaded, ready, status, stopped, weights
 from vllmd.client import Client, VllmdError
 from vllmd.v1 import host_service_pb2
@@ -154,3 +154,16 @@ def test_events(daemon: FakeDaemon, client: Client) -> None:
 
     assert list(client.events(last=2)) == [events()]
     assert daemon.requests == [host_service_pb2.WatchEventsRequest(last=2)]
+
+
+def test_profiles(daemon: FakeDaemon, client: Client) -> None:
+    """Of one model or of all; so they are forgotten."""
+    daemon.profiles = host_service_pb2.ListProfilesResponse(profiles=[profile()])
+    daemon.forget = host_service_pb2.ForgetProfilesResponse(forgotten_count=3)
+
+    assert client.profiles("org/model") == [profile()]
+    assert client.forget_profiles() == 3
+    assert daemon.requests == [
+        host_service_pb2.ListProfilesRequest(model="org/model"),
+        host_service_pb2.ForgetProfilesRequest(),
+    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.fakes.samples import GIB, GPU, ago, reclaimed, seconds
-from vllmd.v1 import event_pb2, host_service_pb2
+from vllmd.v1 import engine_pb2, event_pb2, host_service_pb2
 from vllmd.v1.gpu_pb2 import GpuShare, ProcessVerdict
 
 SECOND_GPU = "gpus/GPU-b2b2b2b2-0000-0000-0000-000000000000"
@@ -88,3 +90,22 @@ def events(missed: int = 0) -> host_service_pb2.WatchEventsResponse:
         sequence=8, time=ago(50), kind=event_pb2.Event.KIND_QUARANTINE_END, message="GPU 1 is used again."
     )
     return host_service_pb2.WatchEventsResponse(events=[verdict, end], missed_count=missed)
+
+
+def profile(model: str = "Qwen/Qwen3-8B", **arguments: Any) -> engine_pb2.LoadProfile:
+    """What a load on two H200 took an hour ago."""
+    result = engine_pb2.LoadProfile(
+        model=model,
+        fingerprint="f1",
+        product="NVIDIA H200",
+        vllm_version="0.25.1",
+        memory=engine_pb2.GpuMemory(
+            weights_bytes=15 * GIB, kv_cache_bytes=40 * GIB, activation_bytes=2 * GIB, other_bytes=GIB // 4
+        ),
+        kv_cache_tokens=327_680,
+        max_model_len=40_960,
+        record_time=ago(3_600),
+        load_count=2,
+    )
+    result.engine_args.update({"tensor_parallel_size": 2} | arguments)
+    return result

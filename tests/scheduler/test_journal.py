@@ -14,18 +14,20 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.gpu.inventory import GpuProcess
 from vllmd.planner.choice import Choice
 from vllmd.planner.planning import Plan
+from vllmd.planner.profile import Key
 from vllmd.scheduler import journal
 from vllmd.scheduler.journal import Contents, EngineRecord, Journal, LeaseRecord, RestartRecord
 from vllmd.tasks import spawn
 
 BUSY = dataclasses.replace(gpu(), processes=(GpuProcess(7, None),), compute_capability=(9, 0), utilization=0.5)
+PLAN = Plan((Choice("max_model_len", 8192, "client", "set by the client"),), (BUSY,), profile_key=Key("f", "H80", "{}"))
 ENGINE = EngineRecord(
     id="e-1",
     model="org/model",
     revision="",
     engine_args={"max_model_len": 8192, "dtype": None, "nested": {"a": [1, 2.5]}},
     auto_config=True,
-    plan=Plan((Choice("max_model_len", 8192, "client", "set by the client"),), (BUSY,)),
+    plan=PLAN,
     created=1.5,
     spawned=2.0,
     ready=None,
@@ -76,14 +78,14 @@ def test_a_journal_of_another_release_is_read(tmp_path: Path, old: bool) -> None
     journal.write(path, CONTENTS)
     contents = json.loads(path.read_text())
     if old:
-        del contents["engines"][0]["restart"]
+        del contents["engines"][0]["restart"], contents["engines"][0]["plan"]["profile_key"]
     else:
         contents["engines"][0]["colour"] = contents["colour"] = "blue"
     path.write_text(json.dumps(contents))
 
-    assert journal.read(path, "b") == dataclasses.replace(
-        CONTENTS, engines=[dataclasses.replace(ENGINE, restart=None)] if old else [ENGINE]
-    )
+    of_old = dataclasses.replace(ENGINE, restart=None, plan=dataclasses.replace(PLAN, profile_key=None))
+
+    assert journal.read(path, "b") == dataclasses.replace(CONTENTS, engines=[of_old] if old else [ENGINE])
 
 
 @pytest.mark.parametrize(
