@@ -30,7 +30,7 @@ class Settings(pydantic.BaseModel):
     cache_dir: pathlib.Path
     """Holds what vLLM compiles, which must outlast engines."""
     state_dir: pathlib.Path
-    """Holds the journal, by which the next daemon takes over this one's engines."""
+    """Holds the journal, by which the next daemon takes over this one's engines, and what loads took."""
     listen: str | None = None
     """`HOST:PORT` on loopback to listen on as well."""
     socket_mode: int = pydantic.Field(default=0o600, ge=0, le=0o777)

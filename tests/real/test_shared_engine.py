@@ -21,6 +21,7 @@ from vllmd.v1.engine_service_pb2 import (
     LoadedModel,
     LoadModelRequest,
 )
+from vllmd.v1.host_service_pb2 import ListProfilesRequest
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(LOAD_SECONDS + 100), pytest.mark.xdist_group("vllm-shared")]
 
@@ -76,6 +77,16 @@ def test_concurrent_greedy_streams_equal_a_direct_run(
 
     assert direct == through_daemon
     assert {MAX_TOKENS} == {len(ids) for ids in through_daemon}
+
+
+def test_the_engine_says_what_vllm_measured(place: Home, daemon: RunningDaemon, loaded: LoadedModel) -> None:
+    """On the CPU that is what it gives to the KV cache; nothing is remembered of it, as it takes nothing of a GPU."""
+    report = daemon.engine(loaded.engine.name).report
+    log = (place.path / "e" / loaded.engine.name.removeprefix("engines/") / "engine.log").read_text()
+
+    assert report.measured_memory.kv_cache_bytes == ENGINE_ARGS["kv_cache_memory_bytes"]
+    assert f"max_num_seqs={ENGINE_ARGS['max_num_seqs']}" in log
+    assert not daemon.host.ListProfiles(ListProfilesRequest()).profiles
 
 
 def test_cancelled_streams_leave_the_others_unharmed(daemon: RunningDaemon, loaded: LoadedModel) -> None:

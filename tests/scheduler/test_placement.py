@@ -10,10 +10,12 @@ from google.rpc import code_pb2
 
 from tests.fakes.fake_gpus import GIB, gpu
 from tests.fakes.host import Host, hanging, until, wish
+from tests.fakes.profiles import info, key
 from vllmd.api import status
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import Exhausted, NotFound, VllmdError
+from vllmd.profiles.store import Profiles
 from vllmd.scheduler import placement
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.wish import Wish
@@ -262,3 +264,22 @@ async def test_what_the_hub_refuses_is_told_before_any_start(tmp_path: Path, mon
             await host.load(Wish("org/gated"))
 
     assert status.to_status(refused.value).code == code_pb2.PERMISSION_DENIED
+
+
+async def test_what_is_installed_is_known_before_a_plan_is_made() -> None:
+    """A plan can't wait for an answer when it looks up what an earlier load took."""
+    asked = []
+
+    async def installed() -> str:
+        asked.append("0.25.1")
+        return asked[-1]
+
+    profiles = Profiles(installed=installed)
+    async with Host(gpu(), profiles=profiles) as host:
+        await host.load(wish("fake/first"))
+        assert not asked
+        profiles.learn("fake/first", key(), info("0.32.0"), None)
+        await host.load(wish("fake/second", gpu_memory_utilization=0.1))
+
+        assert asked == ["0.25.1"]
+        assert profiles.lookup(key()) is None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import signal
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.fakes.foreign import DEADLINE_SECONDS, Foreign, Watched, send, stat_o
 from tests.fakes.processes import Family, ends, eventually, lives
 from vllmd.errors import NotFound, NotPossible
 from vllmd.events import Kind
+from vllmd.gpu.inventory import Gpu
 from vllmd.tasks import spawn
 from vllmd.watchdog.verdicts import Policy, Verdict
 
@@ -250,3 +252,21 @@ async def test_memory_of_nobody_is_told(runtime: pathlib.Path) -> None:
             "2.00 GiB of GPU GPU-1 are in use, and no process holds them.",
             "GPU GPU-1 has the memory back that no process held.",
         ]
+
+
+async def test_each_look_tells_what_our_engines_hold(runtime: pathlib.Path, engine_id: str) -> None:
+    """By the driver's word, with the GPUs as they were: the peak of a load is found among these looks."""
+    looks: list[tuple[list[int], Mapping[str, Mapping[str, int]]]] = []
+
+    def weighed(gpus: Sequence[Gpu], held: Mapping[str, Mapping[str, int]]) -> None:
+        looks.append(([gpu.used_bytes for gpu in gpus], held))
+
+    async with Watched(runtime, living=lambda: frozenset({engine_id}), weighed=weighed) as watched:
+        with Family("calm", engine_id, directory=runtime / engine_id) as family, Family("calm") as other:
+            watched.gpus.hold("GPU-0", family.child, 3 * GIB)
+            watched.gpus.hold("GPU-0", other.child, 7 * GIB)
+            await watched.dog.round()
+            watched.gpus.tells_shares = False
+            await watched.dog.round()
+
+    assert looks == [([11 * GIB, GIB], {engine_id: {"GPU-0": 3 * GIB}}), ([11 * GIB, GIB], {engine_id: {}})]

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
         "--state-dir",
         type=pathlib.Path,
         metavar="DIR",
-        help="where the journal is kept, by which a daemon takes over engines "
+        help="where the journal is kept, by which a daemon takes over engines, and what loads took "
         "(default: $STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, or /var/lib/vllmd)",
     )
     option(
