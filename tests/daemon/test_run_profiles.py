@@ -8,11 +8,17 @@ import pathlib
 import pytest
 
 from tests.daemon.test_build import settings
+from tests.fakes.host import eventually
 from tests.fakes.profiles import info, key, record
 from tests.host.running import Home, RunningDaemon, home
 from vllmd.daemon import build
+from vllmd.engines.supervisor import Supervisor
+from vllmd.planner.choice import Choice
+from vllmd.planner.planning import Plan
 from vllmd.profiles import file
 from vllmd.profiles.store import NAME
+from vllmd.scheduler.journal import EngineRecord
+from vllmd.tasks import spawn
 from vllmd.v1 import host_service_pb2 as pb
 
 
@@ -75,3 +81,45 @@ async def test_the_version_is_that_of_the_engines_interpreter(runtime: pathlib.P
         assert await build.installed(settings(runtime, backend="vllm", engine_python="/no/such/python")) is None
         assert parts.ground.profiles.lookup(key()) is not None
     assert len(file.read(options.state_dir / NAME)) == 1
+
+
+async def test_a_load_on_a_simulated_host_is_remembered_to_the_byte(runtime: pathlib.Path) -> None:
+    """What the engine measured makes up what the watchdog saw it hold, on the GPU where that is most."""
+    options = settings(runtime / "r", simulate="2xRTX3090", watchdog_interval=0.1)
+    build.make_directories(options)
+    async with contextlib.AsyncExitStack() as cleanup:
+        parts = build.build(options, cleanup)
+        cleanup.callback(spawn("watchdog", parts.watchdog.run()).cancel)
+        gpus = (await parts.monitor.snapshot()).gpus
+        asked = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5, "fake_workers": 2, "max_num_seqs": 64}
+        choices = tuple(Choice(name, value, "client", "") for name, value in asked.items())
+        supervisor = engine(parts, Plan(choices, gpus, profile_key=key()))
+        await eventually(parts.ground.profiles.all)
+        (found,) = parts.ground.profiles.all()
+        supervisor.stop("the test is over")
+        await supervisor.ended()
+    took = found.profile
+    parted = (took.weights_bytes, took.activation_bytes, took.other_bytes, took.graphs_bytes, took.kv_cache_bytes)
+
+    assert (found.model, took.vllm_version, took.kv_cache_tokens) == ("org/model", "fake", 65536)
+    assert took.peak_bytes == sum(size or 0 for size in parted) == gpus[0].total_bytes // 2
+    assert file.read(options.state_dir / NAME) == [found]
+
+
+def engine(parts: build.Parts, plan: Plan) -> Supervisor:
+    """Start an engine as planned, that the daemon's scheduler answers for."""
+    record = EngineRecord(
+        id="e-1",
+        model="org/model",
+        revision="",
+        engine_args={},
+        auto_config=True,
+        plan=plan,
+        created=1.0,
+        spawned=None,
+        ready=None,
+        restarted=[],
+    )
+    supervisor = parts.scheduler.engines.inherit(record).supervisor
+    supervisor.start(plan)
+    return supervisor

@@ -98,6 +98,17 @@ async def test_where_it_is_not_known_the_newest_profile_counts() -> None:
     assert found.weights_bytes == GIB
 
 
+async def test_who_does_not_answer_is_not_asked_at_each_plan() -> None:
+    """It takes seconds to find that out; engines that tell of another version are a reason to try again."""
+    installed = Installed(None)
+    profiles = Profiles(installed=installed)
+    for version in ("0.25.1", "0.25.1", "0.32.0", "0.32.0"):
+        profiles.learn("m", key(), info(version), None)
+        await profiles.prepare()
+
+    assert installed.asked == 2
+
+
 async def test_only_so_many_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go, from the file too; one that is loaded again is not old."""
     monkeypatch.setattr(file, "MOST", 2)

@@ -59,6 +59,8 @@ class Profiles:
         self._writing: asyncio.Task[None] | None = None
         self._failing = False
         self._version: str | None = None
+        self._told = ""
+        """The version of the engine that last had another one than that."""
         self._asked = False
         self._asking = asyncio.Lock()
 
@@ -101,8 +103,8 @@ class Profiles:
             info: what the engine reports.
             peak_bytes: the most that NVML saw it hold on one GPU.
         """
-        if info.vllm_version != self._version:
-            self._asked = False  # it was upgraded
+        if info.vllm_version not in (self._version, self._told):
+            self._told, self._asked = info.vllm_version, False  # it was upgraded
         profile = profile_of(info, peak_bytes, self._clock()) if key is not None and key.fingerprint else None
         if key is None or profile is None:
             return False
