@@ -18,9 +18,9 @@ def test_profiles_are_listed(daemon: FakeDaemon, run: Run) -> None:
 
 
 def test_without_any_that_is_said(run: Run) -> None:
-    """With what would make some."""
-    assert run("profiles").stdout == "No load was recorded yet: those on a GPU are.\n"
-    assert run("profiles", "a/b").stdout == "No load of a/b was recorded yet: those on a GPU are.\n"
+    """With what would be one."""
+    assert run("profiles").stdout == "No load on a GPU was recorded yet.\n"
+    assert run("profiles", "a/b").stdout == "No load of a/b on a GPU was recorded yet.\n"
 
 
 def test_they_are_forgotten_without_a_question(daemon: FakeDaemon, run: Run) -> None:

@@ -16,7 +16,7 @@ def profiles(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="Only loads of this model, by the name that it was last loaded by.",
             autocompletion=profiled_models,
             show_default=False,
@@ -53,7 +53,7 @@ def _list(context: typer.Context, model: str, output: Format) -> None:
         print_profiles(terminal.stdout(), found)
     else:
         what = f"No load of {model}" if model else "No load"
-        print(terminal.printable(f"{what} was recorded yet: those on a GPU are."))
+        print(terminal.printable(f"{what} on a GPU was recorded yet."))
 
 
 def _forget(context: typer.Context, model: str, output: Format) -> None:

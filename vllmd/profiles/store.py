@@ -60,7 +60,7 @@ class Profiles:
         self._failing = False
         self._version: str | None = None
         self._told = ""
-        """The version of the engine that last had another one than that."""
+        """What the last engine said that had another one; whoever does not answer is not asked again for that."""
         self._asked = False
         self._asking = asyncio.Lock()
 
@@ -85,6 +85,7 @@ class Profiles:
         async with self._asking:
             if self._records and not self._asked:
                 self._version, self._asked = await self._installed(), True
+                self._told = self._told if self._version is None else ""
 
     def lookup(self, key: Key) -> Profile | None:
         """Look up what a load took with the vLLM that is installed; where that is not known, with whichever."""
