@@ -7,7 +7,6 @@ import json
 import pathlib
 from typing import Any
 
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -146,13 +145,10 @@ def test_what_is_set_is_kept_or_refused(
                 assert kept == client
 
 
-@pytest.mark.parametrize("name", sorted(FACTS))
-@given(st.sampled_from(HOSTS), use_cases, shares)
-def test_every_remedy_works(name: str, host: str, use_case: str | None, share: float) -> None:
+@given(models, hosts(), use_cases)
+def test_every_remedy_works(model: str, host: Inventory, use_case: str | None) -> None:
     """Whoever does what it says gets a plan."""
-    there = products.inventory(host)
-    there = dataclasses.replace(there, gpus=tuple(held(gpu, share) for gpu in there.gpus))
-    asked = request(name, there, use_case)
+    asked = request(model, host, use_case)
     found = remedies.plan(asked)
     if isinstance(found, Infeasible):
         for remedy in found.remedies:

@@ -10,6 +10,9 @@ from vllmd.planner.choice import Draft, Infeasible, gib, whole_number
 from vllmd.planner.footprint import Footprint
 from vllmd.planner.use_cases import UseCase
 
+MOST = 1 << 40
+"""No context is as long."""
+
 SMALLEST = 256
 """A context below this is of no use to anybody, so the plan fails instead."""
 
@@ -17,6 +20,9 @@ _SURE = 1.1
 """A context so many times as long as what fits is refused at once; on one that is closer vLLM has the last word."""
 
 _USUAL_SHARE = 0.9
+
+_UNNAMED = 2048
+"""vLLM's default for a model whose configuration names no maximum (`_get_and_verify_max_len`, 0.25)."""
 
 
 def refusal(draft: Draft, facts: ModelFacts | None) -> Infeasible | None:
@@ -34,12 +40,11 @@ def refusal(draft: Draft, facts: ModelFacts | None) -> Infeasible | None:
 
 
 def target(draft: Draft, facts: ModelFacts | None, use_case: UseCase) -> int | None:
-    """Say how long a context is wanted; `None` if the model's own is not known."""
+    """Say how long a context is wanted; `None` if nothing is known of the model."""
     wanted = whole_number(draft.get("max_model_len"))
-    if wanted is not None:
+    if wanted is not None or facts is None:
         return wanted
-    most = facts.max_model_len if facts is not None else None
-    return min((length for length in (most, use_case.context) if length), default=None) if most else None
+    return min(facts.max_model_len or _UNNAMED, use_case.context or MOST)
 
 
 def settle(
@@ -78,9 +83,11 @@ def settle(
         draft.choose("max_model_len", fits, "hardware", f"{reason}; the model's is {facts and facts.max_model_len}")
     elif facts is not None and longest == facts.max_model_len:
         draft.choose("max_model_len", fits, "model", "the model's own maximum, and it fits")
-    else:
+    elif longest == use_case.context:
         reason = f"as the use case {use_case.name} has it; the model's is {facts and facts.max_model_len}"
         draft.choose("max_model_len", fits, "use case", reason)
+    else:
+        draft.choose("max_model_len", fits, "model", "vLLM's default for a model that names no maximum")
     return None
 
 

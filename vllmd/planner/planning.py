@@ -123,6 +123,7 @@ def _of_one_kind(shape: Shape, gpus: int, kinds: int) -> Shape:
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
     """Settle everything for one way to divide the model."""
     gpus, facts = shape.gpus, request.facts
+    goal = context.target(draft, facts, use_case)
     _divide(draft, shape)
     batch.settle(draft, gpus, use_case, large)
     for name, value, reason in use_case.arguments:
@@ -164,7 +165,6 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         footprint.cache(pool, length, bytes_per_token) if footprint and length > 0 else None,
         profile_key=remembered,
     )
-    goal = context.target(draft, facts, use_case)
     return _Tried(made, goal is None or length < 0 or length >= goal, length)
 
 

@@ -17,7 +17,8 @@ MOST = 5
 """How many remedies are named."""
 
 _OF_MEMORY = frozenset({"GPU_MEMORY_EXHAUSTED", "KV_CACHE_TOO_SMALL", "MODEL_TOO_LARGE"})
-_MOST_GPUS = 16
+_COUNTS = (2, 4, 8, 16)
+"""Of GPUs, as hosts have them."""
 _PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
@@ -114,7 +115,7 @@ def _more_gpus(request: Request) -> Iterator[Remedy]:
         return
     freest = max(group, key=lambda gpu: gpu.free_bytes)
     joined = Topology(request.links).all_joined(group)
-    for count in range(len(group) + 1, _MOST_GPUS + 1):
+    for count in (count for count in _COUNTS if count > len(group)):
         gpus = tuple(dataclasses.replace(freest, uuid=f"GPU-{n}", index=n) for n in range(count))
         links = _full_mesh(gpus) if joined else ()
         if isinstance(planning.plan(dataclasses.replace(request, gpus=gpus, links=links)), Plan):

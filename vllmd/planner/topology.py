@@ -18,6 +18,8 @@ class Topology:
 
     def __init__(self, links: Sequence[GpuLink] = ()) -> None:
         self._links = {frozenset((link.first, link.second)): link for link in links}
+        self._joins = any(link.nvlinks for link in links)
+        self._islands: dict[tuple[str, ...], list[tuple[Gpu, ...]]] = {}
 
     def joined(self, first: Gpu, second: Gpu) -> bool:
         """Tell whether two GPUs reach each other over NVLink."""
@@ -32,18 +34,27 @@ class Topology:
 
     def islands(self, gpus: Sequence[Gpu]) -> list[tuple[Gpu, ...]]:
         """Divide GPUs into sets in which every two are joined, the largest first; lone ones are left out."""
+        if not self._joins:
+            return []
+        names = tuple(gpu.uuid for gpu in gpus)
+        if names not in self._islands:
+            self._islands[names] = self._find_islands(gpus)
+        return self._islands[names]
+
+    def _find_islands(self, gpus: Sequence[Gpu]) -> list[tuple[Gpu, ...]]:
         left, found = list(gpus), []
         while left:
-            best: tuple[Gpu, ...] = ()
+            best: list[Gpu] = []
             for start in left:
                 island = [start]
                 for other in left:
-                    if other not in island and all(self.joined(other, member) for member in island):
+                    if other is not start and all(self.joined(other, member) for member in island):
                         island.append(other)
                 if len(island) > len(best):
-                    best = tuple(island)
-            left = [gpu for gpu in left if gpu not in best]
-            found.append(best)
+                    best = island
+            taken = {gpu.uuid for gpu in best}
+            left = [gpu for gpu in left if gpu.uuid not in taken]
+            found.append(tuple(best))
         return sorted((island for island in found if len(island) > 1), key=len, reverse=True)
 
     def sets(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
@@ -52,18 +63,20 @@ class Topology:
         Of islands the smallest that suffices comes first, so that the large ones stay whole.
         """
         seen = set()
-        for island in sorted(self.islands(gpus), key=len):
-            if len(island) >= count > 1:
-                seen.add(frozenset(gpu.uuid for gpu in island))
-                yield _freest(island, count)
-        around = [self._around(start, gpus, count) for start in gpus]
-        around.sort(key=lambda chosen: (-min(gpu.free_bytes for gpu in chosen) >> 30, self._spread(chosen)))
-        nearest = [_freest(gpus, count), *around[:1]] if count > 1 else [_freest(gpus, count)]
-        for chosen in reversed(nearest):
+        for chosen in self._candidates(gpus, count):
             names = frozenset(gpu.uuid for gpu in chosen)
             if names not in seen:
                 seen.add(names)
                 yield chosen
+
+    def _candidates(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
+        for island in sorted(self.islands(gpus), key=len):
+            if len(island) >= count > 1:
+                yield _freest(island, count)
+        if 1 < count < len(gpus) and self._links:
+            around = [self._around(start, gpus, count) for start in gpus]
+            yield min(around, key=lambda chosen: (-min(gpu.free_bytes for gpu in chosen) >> 30, self._spread(chosen)))
+        yield _freest(gpus, count)
 
     def _around(self, start: Gpu, gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
         others = sorted((gpu for gpu in gpus if gpu is not start), key=lambda gpu: self._distance(start, gpu))

@@ -11,7 +11,7 @@ GPUs talk to each other directly is decided by how they are connected.
 | download | as few as it fits on | 0.7 | 2048 | vLLM's default | eager, sleep mode |
 | debate | as few as it fits on | 0.8 | 4096 | vLLM's default | sleep mode |
 | latency | one NVLink island | 0.9 | the model's | 32 requests, 2048 tokens | prefix caching |
-| throughput | as few as it fits on, and as many replicas | 0.9 | the model's | as many as are of use | prefix caching |
+| throughput | as few as it fits on, and as many replicas | 0.9 | 32768 | as many as are of use | prefix caching |
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ USE_CASES = {
             name="throughput",
             purpose="the most tokens a second over many clients",
             spread="replicas",
+            context=32768,
             arguments=(
                 ("max_num_batched_tokens", 8192, "large batches, for throughput"),
                 ("max_num_seqs", 512, "many requests share a step"),
