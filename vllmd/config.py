@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 
@@ -14,6 +14,9 @@ from vllmd.worker.spec import Backend
 
 Kind = Literal["auto", "cgroup", "session"]
 """How engines are contained: `auto` takes cgroups where they can be made."""
+
+UseCase = Literal["production", "download", "debate", "latency", "throughput"]
+"""The names of `planner.use_cases`."""
 
 ForeignOrphans = Literal["kill", "report", "ignore"]
 
@@ -43,6 +46,10 @@ class Settings(pydantic.BaseModel):
     containment: Kind = "auto"
     allowed_engine_args: tuple[str, ...] = ()
     """Engine arguments that clients may set beyond those known to be harmless."""
+    engine_args: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """Engine arguments of every engine, where clients leave them open; by vLLM's names."""
+    use_case: UseCase | None = None
+    """What models are loaded for where clients do not say; `None` for nothing in particular."""
     idle_timeout: float = pydantic.Field(default=0.0, ge=0)
     """Seconds that an engine without leases stays loaded. 0: its memory is given back at once."""
     lease_ttl: float = pydantic.Field(default=300.0, gt=0, le=86400)

@@ -12,6 +12,7 @@ from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import State, Transition
 from vllmd.planner.choice import Choice, Source
+from vllmd.planner.memory import GpuMemory
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
@@ -86,7 +87,10 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         transitions=[_transition(item) for item in supervisor.life.story],
         restart_count=len(supervisor.restarted),
         adopted=supervisor.adopted,
+        use_case=engine_pb2.UseCase.Value(f"USE_CASE_{entry.wish.use_case.upper() or 'UNSPECIFIED'}"),
     )
+    if supervisor.plan is not None and supervisor.plan.memory is not None:
+        result.planned_memory.CopyFrom(_planned_memory(supervisor.plan.memory))
     if supervisor.next_start is not None:
         result.next_start_time.CopyFrom(timestamp(supervisor.next_start))
     if supervisor.state in (State.PENDING, State.STARTING, State.BACKOFF):
@@ -110,6 +114,18 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
     if supervisor.report is not None:
         result.reclaim.CopyFrom(reclaim_report(supervisor.report))
     return result
+
+
+def _planned_memory(value: GpuMemory) -> engine_pb2.GpuMemory:
+    return engine_pb2.GpuMemory(
+        total_bytes=value.total,
+        weights_bytes=value.weights,
+        kv_cache_bytes=value.kv_cache,
+        activation_bytes=value.activation,
+        graphs_bytes=value.graphs,
+        other_bytes=value.other,
+        held_bytes=value.held,
+    )
 
 
 def measured_memory(value: Measured | None) -> engine_pb2.GpuMemory | None:

@@ -7,8 +7,9 @@ from typing import Any
 from google.protobuf import duration_pb2, json_format, struct_pb2
 
 from vllmd.errors import InvalidRequest
+from vllmd.planner.use_cases import USE_CASES
 from vllmd.scheduler.wish import Wish
-from vllmd.v1 import engine_service_pb2, generation_pb2
+from vllmd.v1 import engine_pb2, engine_service_pb2, generation_pb2
 from vllmd.worker.protocol import ChatPrompt, Prompt, TextPrompt, TokenPrompt
 
 MAX_TTL_SECONDS = 86400.0
@@ -88,7 +89,21 @@ def wish(request: engine_service_pb2.LoadModelRequest) -> Wish:
             message = f"{field} has at most {most} characters, all of them printable."
             raise InvalidRequest("INVALID_FIELD", message, field=field)
     args = struct_values(request.engine_args, "engine_args")
-    return Wish(request.model, request.revision, args, not request.disable_auto_config)
+    return Wish(request.model, request.revision, args, not request.disable_auto_config, use_case(request.use_case))
+
+
+def use_case(value: engine_pb2.UseCase.ValueType) -> str:
+    """Read a use case: its name, empty if there is none.
+
+    Raises:
+        InvalidRequest: it is one that a later daemon knows.
+    """
+    if value not in engine_pb2.UseCase.values():
+        known = ", ".join(USE_CASES)
+        message = f"This daemon does not know use case {value}: it knows {known}."
+        raise InvalidRequest("INVALID_USE_CASE", message, field="use_case")
+    name = engine_pb2.UseCase.Name(value).removeprefix("USE_CASE_").lower()
+    return "" if value == engine_pb2.USE_CASE_UNSPECIFIED else name
 
 
 def ttl(value: duration_pb2.Duration, given: bool) -> float | None:

@@ -13,6 +13,7 @@ from vllmd.cli.progress import showing_progress
 from vllmd.cli.release import print_released, unproven
 from vllmd.cli.session import Format, Output, connect
 from vllmd.cli.settings import parse_settings
+from vllmd.cli.use_case import UseCase
 
 if TYPE_CHECKING:
     from vllmd.client import Client, LoadedModel
@@ -36,6 +37,7 @@ def load(
     auto_config: Annotated[
         bool, typer.Option("--auto-config/--no-auto-config", help="Let the daemon choose what you don't set.")
     ] = True,
+    use_case: UseCase = None,
     ttl: Annotated[
         str | None,
         typer.Option(
@@ -55,6 +57,7 @@ def load(
     Examples:
       vllmd-cli load Qwen/Qwen3-8B
       vllmd-cli load Qwen/Qwen3-8B --set max_model_len=8192 --ttl 1h
+      vllmd-cli load Qwen/Qwen3-8B --use-case production
       vllmd-cli load /models/my-model --no-auto-config --hold
       export VLLMD_LEASE=$(vllmd-cli load Qwen/Qwen3-8B -o json | tail -n 1 | jq -r .loaded.lease.name)
     """
@@ -64,6 +67,7 @@ def load(
         "auto_config": auto_config,
         "lease_ttl": _seconds(ttl),
         "hold": hold,
+        "use_case": use_case or "",
     }
     with connect(context) as client:
         loaded = _load(client, model, wishes, output)

@@ -61,11 +61,13 @@ class Client:
         auto_config: bool = True,
         lease_ttl: Seconds | None = None,
         hold: bool = False,
+        use_case: str = "",
         on_progress: Callable[[engine_pb2.LoadProgress], None] | None = None,
     ) -> LoadedModel:
         """Load a model, or share the engine that has it, and return when it is ready.
 
-        With *hold* the lease lasts as long as this client. An exception out of *on_progress*, Ctrl-C included,
+        *use_case*, such as `production`, is what the arguments that are left open are chosen for. With *hold* the lease
+        lasts as long as this client. An exception out of *on_progress*, Ctrl-C included,
         cancels the load.
         """
         request = requests.load_request(
@@ -75,6 +77,7 @@ class Client:
             auto_config=auto_config,
             lease_ttl=lease_ttl,
             hold=hold,
+            use_case=use_case,
         )
         stream = self._connection.stream(self._engines.LoadModel, request)
         try:

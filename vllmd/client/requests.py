@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1 import generation_pb2
+from vllmd.v1.engine_pb2 import UseCase
 
 Seconds = float | timedelta
 Message = Mapping[str, str] | generation_pb2.ChatMessage
@@ -59,8 +60,13 @@ def load_request(
     auto_config: bool = True,
     lease_ttl: Seconds | None = None,
     hold: bool = False,
+    use_case: str = "",
 ) -> pb.LoadModelRequest:
-    """Ask for a model."""
+    """Ask for a model.
+
+    Raises:
+        ValueError: there is no use case of that name.
+    """
     return pb.LoadModelRequest(
         model=model,
         revision=revision,
@@ -68,6 +74,7 @@ def load_request(
         disable_auto_config=not auto_config,
         lease_ttl=duration(lease_ttl),
         hold=hold,
+        use_case=UseCase.Value(f"USE_CASE_{use_case.upper() or 'UNSPECIFIED'}"),
     )
 
 

@@ -108,6 +108,8 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         simulation=simulated.directory if simulated is not None else None,
         events=events,
         losses=Losses(events),
+        engine_args=settings.engine_args,
+        use_case=settings.use_case or "",
         profiles=Profiles(settings.state_dir / PROFILES, functools.partial(installed, settings)),
     )
     cleanup.push_async_callback(ground.profiles.flush)

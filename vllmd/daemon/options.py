@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pathlib
+import typing
 
 from vllmd import __version__
-from vllmd.config import Settings, default_cache_dir, default_runtime_dir, default_state_dir
+from vllmd.config import Settings, UseCase, default_cache_dir, default_runtime_dir, default_state_dir
 from vllmd.gpu import products
 
 _DESCRIPTION = """\
@@ -87,6 +89,20 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="engine argument that clients may set although it could run code; may be repeated",
     )
+    option(
+        "--engine-arg",
+        action="append",
+        dest="engine_args",
+        type=engine_arg,
+        metavar="NAME=VALUE",
+        help="engine argument of every engine whose client does not set it; the value is JSON if it parses, else text; "
+        "may be repeated",
+    )
+    option(
+        "--use-case",
+        choices=typing.get_args(UseCase),
+        help="what models are loaded for where clients do not say (default: nothing in particular)",
+    )
     seconds = {
         "idle_timeout": "how long an engine without leases stays loaded; 0 stops it at once",
         "lease_ttl": "how long a lease lasts unused, unless its client says otherwise",
@@ -145,6 +161,18 @@ def octal(text: str) -> int:
     return int(text, 8)
 
 
+def engine_arg(text: str) -> tuple[str, typing.Any]:
+    """Read `NAME=VALUE`; a value that is no JSON is a text."""
+    name, equals, value = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def simulated_gpus(text: str) -> str:
     """Check a list of GPUs to simulate."""
     try:
@@ -165,6 +193,7 @@ def settings_of(namespace: argparse.Namespace) -> Settings:
     given["runtime_dir"] = runtime
     given.setdefault("socket", runtime / "vllmd.sock")
     given.setdefault("cache_dir", default_cache_dir())
+    given["engine_args"] = dict(given.get("engine_args", ()))
     if "simulate" in given:
         given.setdefault("backend", "fake")
     given.setdefault("state_dir", default_state_dir())
