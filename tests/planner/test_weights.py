@@ -17,7 +17,7 @@ CONFIG = {
 LLAMA_8B = read(CONFIG)
 
 
-def weight(facts: ModelFacts, **options: int) -> int:
+def weight(facts: ModelFacts, **options: Any) -> int:
     """Weigh, and expect that it can be."""
     found = bytes_on_each(facts, **options)
     assert found is not None
@@ -48,12 +48,13 @@ def test_the_ends_of_a_pipeline_hold_the_vocabulary() -> None:
     ("quantization", "size"),
     [
         ({"quant_method": "fp8"}, 9.08e9),
-        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 5.73e9),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 5.93e9),
         ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 5.73e9),
     ],
 )
 def test_packed_weights_take_less(quantization: dict[str, Any], size: float) -> None:
-    """Embeddings and norms stay as they are: the published files of these models have these sizes."""
+    """Embeddings and norms stay as they are: the published files of these models have these sizes, but AWQ's are
+    200 MB larger once they are loaded."""
     assert weight(read(CONFIG | {"quantization_config": quantization})) == pytest.approx(size, rel=0.01)
 
 

@@ -44,6 +44,8 @@ class ModelFacts:
     """What MLA keeps of a token in place of keys and values, in values; not divided among GPUs."""
     state_bytes: int | None = None
     """What a layer with a state keeps of one sequence, on all GPUs together; `None` without such layers."""
+    state_channels: int | None = None
+    """What goes through such a layer's convolution of each token, in values over all GPUs."""
     experts: int | None = None
     experts_per_token: int | None = None
     max_model_len: int | None = None
@@ -106,6 +108,8 @@ def read(config: Config, weight_bytes: int | None = None, beside: Beside | None 
         head_dim = hidden // heads or None
     kinds = layers.kinds(text)
     rank = integer(text, "kv_lora_rank")
+    mixes = hidden is not None and {Kind.STATE, Kind.BOTH} & set(kinds or ())
+    mixer = mixers.read(text, hidden) if mixes and hidden is not None else None
     return ModelFacts(
         architecture=next(iter(words(config, "architectures")), None),
         runner=runner,
@@ -121,7 +125,8 @@ def read(config: Config, weight_bytes: int | None = None, beside: Beside | None 
         window=layers.window(text),
         chunk=integer(text, "attention_chunk_size"),
         latent_dim=rank + (integer(text, "qk_rope_head_dim") or 0) if rank else None,
-        state_bytes=_state_bytes(text, hidden, kinds or ()),
+        state_bytes=None if mixer is None else mixer.bytes_of_sequence(_state_value(text)),
+        state_channels=None if mixer is None else mixer.convolved,
         experts=integer(text, *fields.EXPERTS),
         experts_per_token=integer(text, *fields.EXPERTS_PER_TOKEN),
         max_model_len=lengths.derive(config, text, runner, beside),
@@ -145,12 +150,9 @@ def _runner(config: Config, text: Config) -> Runner:
     return "pooling" if pools or bare else "generate"
 
 
-def _state_bytes(text: Config, hidden: int | None, kinds: tuple[Kind, ...]) -> int | None:
-    """Work out what a mamba or linear layer keeps of a sequence."""
-    if hidden is None or not {Kind.STATE, Kind.BOTH} & set(kinds):
-        return None
-    state_value = _DTYPE_BYTES.get(word(text, *_SSM_DTYPES) or "", 2)
-    return mixers.read(text, hidden).bytes_of_sequence(state_value)
+def _state_value(text: Config) -> int:
+    """Tell how many bytes a value of a mixer's state has."""
+    return _DTYPE_BYTES.get(word(text, *_SSM_DTYPES) or "", 2)
 
 
 def _dtype(*configs: Config) -> str | None:

@@ -16,8 +16,9 @@ MOST = 1 << 40
 SMALLEST = 256
 """A context below this is of no use to anybody, so the plan fails instead."""
 
-_SURE = 1.1
-"""A context so many times as long as what fits is refused at once; on one that is closer vLLM has the last word."""
+_KEPT = 0.02
+"""Of the room for the KV cache, where what fits is chosen and no load like it was measured: vLLM refuses to start with
+less than one request of the longest context takes."""
 
 _USUAL_SHARE = 0.9
 
@@ -75,7 +76,8 @@ def settle(
             draft.choose("max_model_len", longest, "use case", f"as the use case {use_case.name} has it")
         draft.choose("max_model_len", -1, "auto", "what fits is not known before the weights are read: vLLM fits it")
         return None
-    fits = footprint.layout.longest(pool, longest)
+    kept = 0.0 if footprint.is_measured or "kv_cache_memory_bytes" in draft else _KEPT
+    fits = footprint.layout.longest(int(pool * (1 - kept)), longest)
     if fits < min(SMALLEST, longest):
         return too_large(draft, footprint, gpus, longest)
     if fits < longest:
@@ -94,10 +96,10 @@ def settle(
 def _refuse(wanted: int, draft: Draft, footprint: Footprint, pool: int, gpus: Sequence[Gpu]) -> Infeasible | None:
     """Refuse a context that does not fit, before a minute goes by until vLLM does."""
     fits = footprint.layout.longest(pool, wanted)
-    if wanted <= fits * _SURE:
+    if wanted <= fits:
         return None
     needed = footprint.layout.bytes_of(wanted)
-    later = footprint.layout.longest(_ever(draft, footprint, gpus), wanted) * _SURE >= wanted
+    later = footprint.layout.longest(_ever(draft, footprint, gpus), wanted) >= wanted
     would = f"max_model_len={fits} would fit" if fits >= SMALLEST else "no context of use would fit"
     return Infeasible(
         "GPU_MEMORY_EXHAUSTED" if later else "KV_CACHE_TOO_SMALL",
@@ -119,17 +121,17 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
     smallest = min(gpus, key=lambda gpu: gpu.total_bytes)
     least = min(SMALLEST, at_most)
     never = footprint.layout.longest(_ever(draft, footprint, gpus), at_most) < least
-    needed = footprint.taken + footprint.layout.bytes_of(least) + footprint.graphs_beyond
-    there = smallest.total_bytes if never else smallest.free_bytes
+    budget = int(smallest.total_bytes * float(draft.get("gpu_memory_utilization", _USUAL_SHARE)))
+    missing = footprint.taken + footprint.layout.bytes_of(least) + footprint.layout.block_bytes - budget
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
         f"The weights take {gib(footprint.weights)} on each of {len(gpus)} GPU(s), and all else but the KV cache "
         f"{gib(footprint.taken - footprint.weights)}. {gib(smallest.free_bytes)} of {gib(smallest.total_bytes)} is "
-        f"free on GPU {smallest.index}: {gib(max(0, needed - there))} is missing there for a KV cache of any use.",
+        f"free on GPU {smallest.index}: {gib(max(0, missing))} is missing there for a KV cache of any use.",
         {
             "weight_bytes": footprint.weights,
             "total_bytes": smallest.total_bytes,
-            "missing_bytes": max(0, needed - there),
+            "missing_bytes": max(0, missing),
         },
         forever=never,
     )

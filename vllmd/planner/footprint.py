@@ -38,6 +38,8 @@ class Footprint:
     graphs_beyond: int
     """CUDA graphs and all else that comes on top of it."""
     layout: Layout
+    is_measured: bool = False
+    """Whether it is what an earlier load took."""
 
     @property
     def taken(self) -> int:
@@ -94,5 +96,11 @@ def measure(draft: Draft, precision: Precision, sizes: Sizes, profile: Profile |
         return Footprint(max(0, weights - offloaded), beside.activation, beside.other, beside.graphs, beyond, layout)
     graphs = beyond if profile.graphs_bytes is None else max(profile.graphs_bytes, beyond // 2)
     return Footprint(
-        profile.weights_bytes, profile.activation_bytes, profile.other_bytes, beside.graphs, graphs, layout
+        profile.weights_bytes,
+        profile.activation_bytes,
+        profile.other_bytes,
+        beside.graphs,
+        graphs,
+        layout,
+        is_measured=True,
     )

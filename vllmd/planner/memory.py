@@ -8,7 +8,7 @@ once it runs: CUDA graphs, the sampler's warm-up, and buffers of GPUs that reduc
 
 The factors are fitted to what vLLM 0.25.1 measured on H100s (`tests/data/measured`): 20 loads of dense models, models
 of experts and hybrids, of 1B to 30B parameters, on one GPU and two. They hold there to 0.3 GiB for dense models. For
-experts, whose kernels each have workspaces of their own, they hold to 0.9 GiB.
+experts, whose kernels each have workspaces of their own, they are up to 1 GiB too large, to be on the safe side.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ _HIDDEN_COPIES_WITH_EXPERTS = 8
 _HIDDEN_COPIES_COMPILING = 2
 _INNER_COPIES = 3
 """An MLP's gate and up-projection at once, and their product."""
-_EXPERT_COPIES = 1.5
+_EXPERT_COPIES = 1.8
+_CHANNEL_COPIES = 4
 
 _NEWER_RUNNER = frozenset({"DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "GraniteMoeForCausalLM"})
 """Models of experts that vLLM 0.25 runs by its newer runner, as it does all dense ones."""
@@ -165,5 +166,6 @@ def _compiling_bytes(facts: ModelFacts, sizes: Sizes) -> int | None:
     if facts.parameters is not None and facts.parameters.experts and facts.layers:
         attending = sum(kind is not Kind.NONE for kind in facts.kinds or ()) or facts.layers
         experts = _EXPERT_COPIES * facts.parameters.experts / attending * _VALUE_BYTES
-    passing = sizes.tokens * facts.hidden_size * _HIDDEN_COPIES_COMPILING * _VALUE_BYTES
-    return int((embedding + experts) / sizes.tensor_parallel) + passing
+    passing = facts.hidden_size * _HIDDEN_COPIES_COMPILING
+    passing += (facts.state_channels or 0) * _CHANNEL_COPIES // sizes.tensor_parallel
+    return int((embedding + experts) / sizes.tensor_parallel) + sizes.tokens * passing * _VALUE_BYTES

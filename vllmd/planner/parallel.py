@@ -29,17 +29,23 @@ class Shape:
     source: Source = "hardware"
 
 
+def is_known(facts: ModelFacts | None) -> bool:
+    """Tell whether enough is known of a model to divide it."""
+    return facts is not None and (facts.attention_heads is not None or bool(facts.kinds))
+
+
 def sizes(facts: ModelFacts | None, most: int) -> list[int]:
     """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's attention heads.
 
     Those of keys and values too, or each of them copied to as many. All numbers for a model without heads, and one
     for a model of which nothing is known.
     """
-    if facts is None:
+    if not is_known(facts):
         return [1]
+    assert facts is not None
     heads, kv = facts.attention_heads, facts.kv_heads or facts.attention_heads
     if heads is None or kv is None:
-        return list(range(1, most + 1)) if facts.kinds else [1]
+        return list(range(1, most + 1))
     if facts.latent_dim is not None:
         kv = 1  # MLA's vector is for all heads, and on each GPU
     return [n for n in range(1, most + 1) if heads % n == 0 and (kv % n == 0 or n % kv == 0)]
@@ -114,8 +120,9 @@ def _reason(
     topology: Topology,
     spread: Spread,
 ) -> str:
-    if facts is None or (facts.attention_heads is None and not facts.kinds):
+    if not is_known(facts):
         return _ALONE
+    assert facts is not None
     heads = "the model" if facts.attention_heads is None else f"{facts.attention_heads} attention heads"
     kv = f" ({facts.kv_heads} of keys and values)" if facts.kv_heads and facts.attention_heads else ""
     if size == 1 or spread in ("fewest", "replicas"):

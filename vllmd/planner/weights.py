@@ -55,28 +55,29 @@ def _layers(facts: ModelFacts, counted: Parameters, tensor_parallel: int, plain:
     )
     total = 0
     for amount, is_expert, divided in amounts:
-        size = _packed(facts.quantization, amount, is_expert, plain)
+        packing = _packing_of(facts.quantization, is_expert)
+        size = amount * plain if packing is None else packing.loaded_bytes_of(amount)
         if size is None:
             return None
         total += size // divided
     return total
 
 
-def _packed(packing: Quantization | None, weights: int, is_expert: bool, plain: int) -> int | None:
-    """Work out what so many weights of matrices take; `None` if they are packed in a way that nobody knows."""
-    if packing is None or (packing.experts_only and not is_expert):
-        return weights * plain
-    return packing.bytes_of(weights)
+def _packing_of(packing: Quantization | None, is_expert: bool) -> Quantization | None:
+    return None if packing is not None and packing.experts_only and not is_expert else packing
 
 
 def _correction(facts: ModelFacts, counted: Parameters, stored: Quantization | None) -> float:
     """Compare with the files, which have what no rule knows: biases, and matrices that were left unpacked."""
     plain = dtype_bytes(facts.dtype)
-    matrices = _packed(stored, counted.linear + counted.key_value, False, plain)
-    experts = _packed(stored, counted.experts, True, plain)
-    if facts.weight_bytes is None or matrices is None or experts is None:
-        return 1.0
+    whole = 0
+    for amount, is_expert in ((counted.linear + counted.key_value, False), (counted.experts, True)):
+        packing = _packing_of(stored, is_expert)
+        size = amount * plain if packing is None else packing.bytes_of(amount)
+        if size is None:
+            return 1.0
+        whole += size
     rest = counted.embedding + counted.head + counted.replicated + counted.vision
-    whole = matrices + experts + rest * plain
-    ratio = facts.weight_bytes / whole if whole else 1.0
+    whole += rest * plain
+    ratio = facts.weight_bytes / whole if facts.weight_bytes and whole else 1.0
     return ratio if abs(ratio - 1) <= _BELIEVED else 1.0
