@@ -5,12 +5,14 @@ for them. Weights are random, and no tokenizer is needed.
 """
 
 import contextlib
+import importlib
 import json
 import logging
 import os
 import sys
 import threading
 import time
+from typing import Any
 
 _NAMES = {
     "non_torch_memory": "non_torch_bytes",
@@ -37,16 +39,18 @@ class Watch:
     """What NVML sees in use on the GPUs of `CUDA_VISIBLE_DEVICES`: at first, and at most; the fullest counts."""
 
     def __init__(self) -> None:
-        import pynvml
-
+        pynvml: Any = importlib.import_module("pynvml")
         pynvml.nvmlInit()
         numbers = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")
         handles = [pynvml.nvmlDeviceGetHandleByIndex(int(number)) for number in numbers]
-        self._look = lambda: max(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in handles)
+        self._nvml, self._handles = pynvml, handles
         self.before = self.peak = self._look()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
+
+    def _look(self) -> int:
+        return max(int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles)
 
     def _watch(self) -> None:
         while not self._done.wait(0.1):
@@ -62,6 +66,7 @@ class Watch:
 def main(model: str, arguments: dict) -> None:  # type: ignore[type-arg]
     """Load, and print."""
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # for the function above, which goes to the worker
+    import vllm
     from vllm import LLM
 
     watch = None
@@ -78,6 +83,7 @@ def main(model: str, arguments: dict) -> None:  # type: ignore[type-arg]
     cache, scheduler = config.cache_config, config.scheduler_config
     found |= {
         "seconds": round(seconds, 1),
+        "vllm_version": vllm.__version__,
         "max_model_len": config.model_config.max_model_len,
         "max_num_seqs": scheduler.max_num_seqs,
         "max_num_batched_tokens": scheduler.max_num_batched_tokens,

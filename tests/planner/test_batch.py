@@ -102,3 +102,18 @@ def test_sizes_that_do_not_go_together_are_refused(client: dict[str, Any], neare
     assert found.invalid
     assert nearest in found.message
     assert batch.refusal(draft(**client | {"max_num_batched_tokens": 4096})) is None
+
+
+def test_there_are_no_more_requests_than_room_for_their_states() -> None:
+    """A hybrid model does not start otherwise; what the client set is refused with what would work."""
+    chosen, left, asked = draft(), draft(), draft(max_num_seqs=128)
+    chosen.choose("max_num_seqs", 256, "auto", "as vLLM's server")
+
+    assert batch.fit_states(chosen, 256, 100) is None
+    assert batch.fit_states(left, 128, 100) is None
+    assert chosen.engine_args == left.engine_args == {"max_num_seqs": 100}
+    refused = batch.fit_states(asked, 128, 100)
+    assert refused is not None
+    assert "it can be 100" in refused.message
+    assert batch.fit_states(asked, 128, 128) is None
+    assert asked.engine_args == {"max_num_seqs": 128}

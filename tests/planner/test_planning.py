@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import pathlib
 from typing import Any
 
 import pytest
 
 from tests.fakes.fake_gpus import GIB, gpu
+from vllmd.gpu import products
 from vllmd.gpu.inventory import Gpu
-from vllmd.models.facts import ModelFacts
+from vllmd.models.facts import ModelFacts, read
 from vllmd.models.layers import Kind
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import CPU_KV_BYTES, Plan, plan
+from vllmd.planner.profile import Profile
 from vllmd.planner.request import Request
 
+MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
 LLAMA_8B = ModelFacts(
     attention_heads=32, kv_heads=8, head_dim=128, kinds=(Kind.FULL,) * 32, max_model_len=131072, weight_bytes=16 * GIB
 )
@@ -155,3 +160,85 @@ def test_what_is_not_known_is_left_to_vllm() -> None:
     found = feasible({}, None, [gpu()])
 
     assert found.engine_args["max_model_len"] == -1
+
+
+def test_a_group_of_gpus_that_are_alike_is_taken() -> None:
+    """And the reason says so; only a caller's own sizes go beyond it."""
+    host = products.inventory("1xH200,2xRTX4090")
+    found = plan(Request(facts=LLAMA_8B, gpus=host.gpus, links=host.links))
+    three = plan(Request(facts=LLAMA_8B, gpus=host.gpus, client={"pipeline_parallel_size": 3}))
+    assert isinstance(found, Plan)
+    assert isinstance(three, Plan)
+
+    assert [taken.product for taken in found.gpus] == ["NVIDIA H200"]
+    assert "of 3 GPUs of 2 kinds, only such of one kind: NVIDIA H200" in found.choices[0].reason
+    assert len(three.gpus) == 3
+
+
+def test_an_engine_is_not_divided_among_slices() -> None:
+    """Each MIG slice is a GPU by itself."""
+    slices = [dataclasses.replace(gpu(n, total=40 * GIB), mig_parent="GPU-9") for n in range(2)]
+    found = feasible({}, LLAMA_8B, slices)
+    refused = infeasible({"tensor_parallel_size": 2}, LLAMA_8B, slices)
+
+    assert len(found.gpus) == found.engine_args["tensor_parallel_size"] == 1
+    assert refused.reason == "NOT_ENOUGH_GPUS"
+    assert "MIG" in refused.message
+
+
+def test_experts_in_blocks_are_divided_whole() -> None:
+    """Where a part of one would be no whole number of blocks, which vLLM refuses to load."""
+    config = json.loads((MODELS / "qwen3-30b-a3b" / "config.json").read_text())
+    packed = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    plain, blocks = read(config), read(config | {"quantization_config": packed})
+    host = products.inventory("4xH100")
+    divided = plan(Request(facts=blocks, gpus=host.gpus, links=host.links))
+    usual = plan(Request(facts=plain, gpus=host.gpus, links=host.links))
+    assert isinstance(divided, Plan)
+    assert isinstance(usual, Plan)
+
+    assert divided.engine_args["enable_expert_parallel"] is True
+    assert "enable_expert_parallel" not in usual.engine_args
+
+
+def test_what_an_earlier_load_took_is_gone_by() -> None:
+    """Its figures in place of those that are worked out, and the reason names the version that it ran under."""
+    facts = dataclasses.replace(LLAMA_8B, fingerprint="f")
+    seen = Profile(vllm_version="0.25.1", weights_bytes=17 * GIB, activation_bytes=GIB, other_bytes=GIB // 4)
+    asked = Request(facts=facts, gpus=(gpu(total=24 * GIB),))
+    first = plan(asked)
+    assert isinstance(first, Plan)
+    assert first.profile_key is not None
+    then = plan(dataclasses.replace(asked, profiles={first.profile_key: seen}.get))
+    assert isinstance(then, Plan)
+    assert then.memory is not None
+
+    assert (then.memory.weights, then.memory.activation) == (17 * GIB, GIB)
+    assert then.memory.kv_cache == int(24 * GIB * 0.9) - 17 * GIB - GIB - GIB // 4
+    context = then.choices[-1]
+    assert (context.name, context.source) == ("max_model_len", "profile")
+    assert context.reason.endswith("reckoned with what an earlier load like this took, under vLLM 0.25.1")
+    assert then.profile_key == first.profile_key
+
+
+def test_a_host_fills_what_its_clients_leave_open() -> None:
+    """And a client goes before it."""
+    asked = Request(
+        client={"seed": 1}, host={"seed": 2, "enforce_eager": True}, use_case="debate", facts=LLAMA_8B, gpus=(gpu(),)
+    )
+    found = plan(asked)
+    assert isinstance(found, Plan)
+    chosen = {choice.name: (choice.value, choice.source) for choice in found.choices}
+
+    assert chosen["seed"] == (1, "client")
+    assert chosen["enforce_eager"] == (True, "host")
+    assert chosen["max_model_len"] == (4096, "use case")
+
+
+def test_a_use_case_that_is_none() -> None:
+    """It is refused with those that there are."""
+    found = plan(Request(use_case="prod", facts=LLAMA_8B, gpus=(gpu(),)))
+    assert isinstance(found, Infeasible)
+
+    assert (found.reason, found.invalid) == ("INVALID_USE_CASE", True)
+    assert "production, download, debate, latency, throughput" in found.message

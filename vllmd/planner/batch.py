@@ -76,6 +76,27 @@ def assumed(draft: Draft, gpus: Sequence[Gpu], program: Program) -> tuple[int, i
     return chosen or tokens, most or min(sequences, chosen or tokens)
 
 
+def fit_states(draft: Draft, sequences: int, blocks: int) -> Infeasible | None:
+    """Take on no more requests than there are blocks for their states, or refuse what was set.
+
+    vLLM does not start otherwise, where it captures graphs ("exceeds available Mamba cache blocks").
+
+    Args:
+        draft: what is settled so far.
+        sequences: `max_num_seqs`, chosen or by vLLM's default.
+        blocks: how many the KV cache has.
+    """
+    if sequences <= blocks:
+        return None
+    if draft.source("max_num_seqs") in ("client", "host"):
+        return _invalid(
+            f"max_num_seqs={sequences} is more than the {blocks} states for which there is room: it can be {blocks}",
+            {"max_num_seqs": sequences, "state_blocks": blocks},
+        )
+    draft.lower("max_num_seqs", blocks, f"the KV cache has room for the states of {blocks} requests")
+    return None
+
+
 def _of(use_case: UseCase, large: bool) -> Iterator[tuple[str, int, str]]:
     yield from use_case.large_gpus if large else ()
     yield from use_case.arguments

@@ -77,6 +77,10 @@ class Draft:
         """Settle an argument, unless it is."""
         self._choices.setdefault(name, Choice(name, value, source, reason))
 
+    def lower(self, name: str, value: Any, reason: str) -> None:
+        """Settle an argument anew, because what was chosen for it, or left to vLLM, does not fit the hardware."""
+        self._choices[name] = Choice(name, value, "hardware", reason)
+
     def __contains__(self, name: str) -> bool:
         return name in self._choices
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from vllmd.models.layers import Kind
 from vllmd.planner import memory
 from vllmd.planner.choice import Draft
 from vllmd.planner.kv_cache import Layout, lay_out
@@ -45,6 +46,11 @@ class Footprint:
     def taken(self) -> int:
         """What is taken within the share."""
         return self.weights + self.activation + self.other + self.graphs_within
+
+    @property
+    def has_states(self) -> bool:
+        """Whether each request has a state beside keys and values."""
+        return any(kind is Kind.STATE for kind, _ in self.layout.groups)
 
     def pool(self, budget: int) -> int:
         """Work out what is left for the KV cache of a share of so many bytes."""

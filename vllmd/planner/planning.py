@@ -150,6 +150,10 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         return full
     budget = min(int(gpu.total_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
     pool = own if own is not None else footprint.pool(budget) if footprint else 0
+    if footprint is not None and footprint.has_states and not sizes.eager and pool >= footprint.layout.block_bytes:
+        refused = batch.fit_states(draft, sizes.sequences, pool // footprint.layout.block_bytes)
+        if refused is not None:
+            return refused
     failed = context.settle(draft, decided.facts, footprint, pool, gpus, use_case)
     if failed is not None:
         return failed

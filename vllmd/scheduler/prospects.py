@@ -13,6 +13,7 @@ from vllmd.models import files
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import Plan
+from vllmd.planner.profile import nothing_known
 from vllmd.planner.remedies import plan
 from vllmd.planner.request import Request, Tenant
 from vllmd.scheduler.entry import Entry
@@ -73,7 +74,10 @@ class Prospects:
 
     async def _facts_of(self, wish: Wish) -> ModelFacts | None:
         if self._ground.backend != "vllm":
-            return None
+            try:  # a fake engine needs no model, and plans are as for the real one where there is one
+                return await files.facts_of(wish.model, wish.revision)
+            except VllmdError:
+                return None
         python = None if _FETCHED_OTHERWISE & set(wish.engine_args) else self._ground.python
         return await files.facts_of(wish.model, wish.revision, python)
 
@@ -93,7 +97,7 @@ class Prospects:
             gpus=tuple(free),
             links=links,
             auto=wish.auto_config,
-            profiles=self._ground.profiles.lookup,
+            profiles=self._ground.profiles.lookup if self._ground.backend == "vllm" else nothing_known,
             tenants=_tenants(engines, free),
         )
 
