@@ -115,6 +115,34 @@ def test_a_number_of_parts_is_a_whole_number_from_1(name: str, value: Any) -> No
     assert refused.value.reason == "INVALID_ENGINE_ARG"
 
 
+@pytest.mark.parametrize("name", arguments._SIZES)
+@pytest.mark.parametrize("value", [0, -2, 1.5, "8k", "", True, [2], {}])
+def test_a_size_is_a_whole_number_from_1(name: str, value: Any) -> None:
+    """What a plan would stumble over is refused by name; null leaves it to vLLM."""
+    with pytest.raises(InvalidRequest, match=f"{name} must be a whole number from 1") as refused:
+        check_values({name: value})
+    check_values({name: 8192})
+    check_values({name: None})
+
+    assert refused.value.reason == "INVALID_ENGINE_ARG"
+
+
+def test_a_context_that_vllm_is_to_fit() -> None:
+    """It has a number of its own for that, which no other size has."""
+    check_values({"max_model_len": -1})
+    with pytest.raises(InvalidRequest):
+        check_values({"max_num_seqs": -1})
+
+
+@pytest.mark.parametrize("value", [-1, "abc", [], [1], True, {"a": 1}, float("nan"), float("inf"), 1e12])
+def test_what_is_offloaded_is_a_number(value: Any) -> None:
+    """Of GiB, which a host can have; null is none."""
+    check_values({"cpu_offload_gb": None})
+    check_values({"cpu_offload_gb": 1.5})
+    with pytest.raises(InvalidRequest, match="cpu_offload_gb must be a number of GiB"):
+        check_values({"cpu_offload_gb": value})
+
+
 @pytest.mark.parametrize("value", [0, -0.5, 1.01, "half", True, None, float("nan")])
 def test_a_share_of_memory_is_over_0_and_at_most_1(value: Any) -> None:
     """A share that no GPU has is the client's mistake, not a lack of memory."""

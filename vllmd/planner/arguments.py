@@ -57,6 +57,12 @@ GENERATION_CONFIGS = frozenset({"auto", "vllm"})
 _COUNTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """Arguments that the plan calculates with; each is a number of parts, from 1."""
 
+_SIZES = ("kv_cache_memory_bytes", "max_model_len", "max_num_batched_tokens", "max_num_seqs")
+"""Likewise, and null leaves them to vLLM, as -1 does with `max_model_len`."""
+
+_MOST_OFFLOADED = 1 << 20
+"""No host has so many GiB of main memory."""
+
 _RUNS_CODE = {
     "trust_remote_code": "it runs code that comes with the model",
     "worker_cls": "it imports a class by name",
@@ -114,6 +120,14 @@ def check_values(arguments: Mapping[str, object], allowed: Collection[str] = ())
         value = arguments.get(name, 1)
         if type(value) is not int or value < 1:
             raise _invalid(name, value, "a whole number from 1")
+    for name in _SIZES:
+        value = arguments.get(name)
+        left_open = value is None or (name == "max_model_len" and type(value) is int and value == -1)
+        if not left_open and (type(value) is not int or value < 1):
+            raise _invalid(name, value, "a whole number from 1")
+    offloaded = 0 if arguments.get("cpu_offload_gb") is None else arguments["cpu_offload_gb"]
+    if type(offloaded) not in (int, float) or not 0 <= offloaded < _MOST_OFFLOADED:  # type: ignore[operator]
+        raise _invalid("cpu_offload_gb", offloaded, "a number of GiB from 0")
     share = arguments.get("gpu_memory_utilization", 1)
     if type(share) not in (int, float) or not 0 < share <= 1:  # type: ignore[operator]
         raise _invalid("gpu_memory_utilization", share, "a number over 0, at most 1")
