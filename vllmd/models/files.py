@@ -191,7 +191,7 @@ def _no_model(model: str, path: pathlib.Path) -> VllmdError:
         except (OSError, ValueError):
             instead = None  # that it is not there, or not for us, is what the error says
     if instead is None:
-        return NotFound("MODEL_NOT_FOUND", f"{model} holds no config.json that this daemon can read.", model=model)
+        return NotFound("MODEL_NOT_FOUND", f"{model} holds no config.json that can be read here.", model=model)
     return InvalidRequest("MODEL_UNSUPPORTED", f"{model} is {instead}.", model=model)
 
 
