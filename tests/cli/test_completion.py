@@ -46,6 +46,12 @@ def test_models_that_loads_were_recorded_of(daemon: FakeDaemon, run: Run) -> Non
     assert complete(run, "vllmd-cli profiles --forget c") == ["c/d"]
 
 
+def test_what_a_plan_may_be_for(run: Run) -> None:
+    """Use cases, and GPUs that one need not have."""
+    assert complete(run, "vllmd-cli plan m --use-case pro") == ["production"]
+    assert complete(run, "vllmd-cli plan m --gpus 2xRTX309") == ["2xRTX3090"]
+
+
 def test_without_a_daemon_nothing(daemon: FakeDaemon, run: Run) -> None:
     """Without a daemon nothing is offered and nothing is said."""
     daemon.close()

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
-from tests.fakes.samples import failed, ready
-from vllmd.v1.engine_pb2 import Engine
+from tests.fakes.samples import GIB, failed, ready
+from vllmd.v1.engine_pb2 import Engine, GpuMemory
 
 
 def test_arguments_have_source_and_reason(daemon: FakeDaemon, run: Run) -> None:
@@ -16,6 +16,23 @@ def test_arguments_have_source_and_reason(daemon: FakeDaemon, run: Run) -> None:
     assert "gpu_memory_utilization 0.87 auto what is free on the GPU, less 1 GiB" in lines
     assert "vLLM 0.25.1, bfloat16, up to 8192 tokens, KV cache of 131072 tokens" in lines
     assert any(line.endswith("READY vLLM reported ready") for line in lines)
+
+
+def test_planned_memory_is_shown_as_a_bar(daemon: FakeDaemon, run: Run) -> None:
+    """Of the fullest GPU, where there are several; an engine of which it is not known has none."""
+    engine = ready()
+    engine.planned_memory.CopyFrom(GpuMemory(total_bytes=80 * GIB, weights_bytes=16 * GIB, kv_cache_bytes=48 * GIB))
+    daemon.engines = [engine]
+    out = run("engines", "qwen3-8b-3f2a").stdout
+
+    assert "PLANNED MEMORY\nGPU  ███" in out
+    assert "█ weights 16.0 GiB   ▓ KV cache 48.0 GiB   · free 16.0 GiB" in out
+
+    engine.gpus.append("gpus/GPU-2")
+    assert "fullest GPU  ███" in run("engines", "qwen3-8b-3f2a").stdout
+
+    engine.ClearField("planned_memory")
+    assert "PLANNED MEMORY" not in run("engines", "qwen3-8b-3f2a").stdout
 
 
 def test_failure_has_its_log_and_reclaim(daemon: FakeDaemon, run: Run) -> None:

@@ -9,7 +9,7 @@ from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.samples import status
 from vllmd.cli.main import app
 
-COMMANDS = ["status", "gpus", "load", "generate", "release", "stop", "engines", "logs", "version"]
+COMMANDS = ["status", "gpus", "plan", "load", "generate", "release", "stop", "engines", "logs", "version"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

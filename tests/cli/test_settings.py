@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import typer
 
-from vllmd.cli.settings import parse_settings
+from vllmd.cli.settings import parse_settings, spelled
+from vllmd.client.requests import argument_name
 
 
 def test_values_are_json_or_text() -> None:
@@ -37,6 +38,12 @@ def test_values_are_json_or_text() -> None:
 def test_spelling_of_the_command_line_of_vllm() -> None:
     """A name may be written as vLLM's own options are."""
     assert parse_settings(["--max-model-len=1"], "--set") == {"max_model_len": 1}
+
+
+@pytest.mark.parametrize("name", ["--max-model-len", "max_model_len", "--seed", "dtype", "-x"])
+def test_spelling_of_the_client(name: str) -> None:
+    """The client has it once more, behind gRPC, and both say the same."""
+    assert spelled(name) == argument_name(name)
 
 
 @pytest.mark.parametrize("items", [["x"], ["=1"], ["a=1", "a=2"], ["a-b=1", "a_b=2"]])

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vllmd.cli import human, terminal
+from vllmd.cli.argument_table import print_arguments
 from vllmd.cli.engine_table import state_text
 from vllmd.cli.failures import print_log_lines
+from vllmd.cli.memory_bar import Bar, print_bars
 from vllmd.cli.reclaim import print_reclaim
 
 if TYPE_CHECKING:
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from vllmd.v1.engine_pb2 import Engine
+    from vllmd.v1.engine_pb2 import Engine, EngineArg, GpuMemory
+
+_PARTS = ("weights", "kv_cache", "activation", "graphs", "other", "held")
 
 _MEMORY = {
     "weights_bytes": "weights",
@@ -40,16 +44,17 @@ def print_engine(console: Console, engine: Engine) -> None:
     if engine.HasField("planned_memory") or engine.report.HasField("measured_memory"):
         _print_memory(console, engine)
     if engine.effective_args:
-        _print_arguments(console, engine)
+        terminal.heading(console, "ARGUMENTS")
+        print_arguments(console, map(_row, engine.effective_args))
     if engine.transitions:
         _print_transitions(console, engine)
     if engine.HasField("failure"):
-        _heading(console, "FAILURE")
+        terminal.heading(console, "FAILURE")
         failure = engine.failure
         console.print(Text.assemble((failure.reason, "red"), f": {terminal.printable(failure.message)}"))
         print_log_lines(console, failure.log_lines)
     if engine.HasField("reclaim"):
-        _heading(console, "RECLAIM")
+        terminal.heading(console, "RECLAIM")
         print_reclaim(console, engine.reclaim)
 
 
@@ -89,36 +94,36 @@ def _use(engine: Engine) -> str:
 
 def _print_memory(console: Console, engine: Engine) -> None:
     """What it takes of its fullest GPU: as planned, and as vLLM measured it, as far as either is known."""
-    _heading(console, "MEMORY")
+    terminal.heading(console, "MEMORY")
     named = {"PLANNED": engine.planned_memory, "MEASURED": engine.report.measured_memory}
     shown = {name: memory for name, memory in named.items() if memory.ByteSize()}
     table = terminal.table("ON THE FULLEST GPU", *(f">{name}" for name in shown))
     for field, label in _MEMORY.items():
         sizes = [getattr(memory, field) for memory in shown.values()]
         table.add_row(label, *(human.gib(size) if size else "-" for size in sizes))
+    if "PLANNED" in shown:
+        print_bars(console, [_bar(engine.planned_memory, len(engine.gpus))])
     console.print(table)
 
 
-def _print_arguments(console: Console, engine: Engine) -> None:
-    _heading(console, "ARGUMENTS")
-    table = terminal.table("NAME", "VALUE", "SET BY", "WHY")
-    for argument in engine.effective_args:
-        table.add_row(argument.name, human.value(argument.value), human.source(argument.source), argument.reason)
-    console.print(table)
+def _bar(memory: GpuMemory, gpus: int) -> Bar:
+    parts = {name: int(getattr(memory, f"{name}_bytes")) for name in _PARTS}
+    label = "GPU" if gpus < 2 else "fullest GPU"
+    return Bar(label, memory.total_bytes, {**parts, "free": memory.total_bytes - sum(parts.values())})
+
+
+def _row(argument: EngineArg) -> tuple[str, object, str, str]:
+    from google.protobuf.json_format import MessageToDict
+
+    return argument.name, MessageToDict(argument.value), human.source(argument.source), argument.reason
 
 
 def _print_transitions(console: Console, engine: Engine) -> None:
-    _heading(console, "HISTORY")
+    terminal.heading(console, "HISTORY")
     table = terminal.table("TIME", "STATE", "WHY")
     for transition in engine.transitions:
         table.add_row(_local_time(transition.time), human.state(transition.new_state), transition.reason)
     console.print(table)
-
-
-def _heading(console: Console, text: str) -> None:
-    from rich.text import Text
-
-    console.print(Text(f"\n{text}", "bold cyan"))
 
 
 def _local_time(time: Timestamp) -> str:

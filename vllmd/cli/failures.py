@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from vllmd import errors
 from vllmd.cli import human, terminal
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         except typer.Exit:
             raise
+        except errors.VllmdError as error:  # of a command that asks no daemon
+            report(error)
+            raise typer.Exit(MISUSE if isinstance(error, errors.InvalidRequest) else FAILED) from None
         except Exception as error:
             from vllmd.client import VllmdError
 
@@ -84,13 +88,15 @@ def exit_code(error: VllmdError) -> int:
     return MISUSE if error.code.name == "INVALID_ARGUMENT" else FAILED
 
 
-def report(error: VllmdError) -> None:
+def report(error: VllmdError | errors.VllmdError) -> None:
     """Print a failure on stderr."""
     from rich.text import Text
 
     console = terminal.stderr()
     message = terminal.printable(as_sentence(error.message))
     console.print(Text.assemble(("Error: ", "bold red"), message, (f" ({error.reason})", "dim")))
+    if isinstance(error, errors.VllmdError):
+        return
     for field, description in error.violations:
         console.print(Text.assemble("  ", (field, "bold"), f": {description}"))
     print_log_lines(console, error.log_lines)

@@ -15,6 +15,7 @@ from vllmd.cli.generate import generate
 from vllmd.cli.gpus import gpus
 from vllmd.cli.load import load
 from vllmd.cli.logs import logs
+from vllmd.cli.plan import plan
 from vllmd.cli.profiles import profiles
 from vllmd.cli.ps import ps
 from vllmd.cli.reclaim_orphans import reclaim
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 
 for command in (
-    status, gpus, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, events, version,
+    status, gpus, plan, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, events, version,
     completion,
 ):  # fmt: skip
     app.command()(command)

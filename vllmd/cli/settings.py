@@ -11,18 +11,21 @@ import typer
 
 def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
     """Read `key=value` items; a value is JSON if it parses, else a string."""
-    from vllmd.client.requests import argument_name
-
     settings: dict[str, Any] = {}
     for item in items:
         key, equals, text = item.partition("=")
-        key = argument_name(key.strip())
+        key = spelled(key.strip())
         if not equals or not key:
             raise typer.BadParameter(f"{item!r} is not KEY=VALUE", param_hint=option)
         if key in settings:
             raise typer.BadParameter(f"{key} is set twice", param_hint=option)
         settings[key] = _value(text)
     return settings
+
+
+def spelled(name: str) -> str:
+    """Spell an argument as vLLM's Python does, as `vllmd.client` would: this needs no gRPC."""
+    return name.removeprefix("--").replace("-", "_")
 
 
 def _value(text: str) -> Any:

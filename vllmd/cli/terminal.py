@@ -77,6 +77,13 @@ def table(*columns: str) -> Table:
     return result
 
 
+def heading(console: Console, text: str) -> None:
+    """Print what comes next, below an empty line."""
+    from rich.text import Text
+
+    console.print(Text(f"\n{text}", "bold cyan"))
+
+
 def print_command(console: Console, command: str) -> None:
     """Print a command to copy, which the terminal may wrap but we may not."""
     console.print(f"  {command}", soft_wrap=True)

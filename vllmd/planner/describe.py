@@ -101,7 +101,14 @@ def _gpus(found: Plan | Infeasible, gpus: Sequence[Gpu]) -> list[dict[str, Any]]
     """List the GPUs that the engine is to run on; all that there are, where it can't."""
     taken, memory = (found.gpus, found.memory) if isinstance(found, Plan) else (gpus, None)
     return [
-        {"index": gpu.index, "product": gpu.product, "uuid": gpu.uuid, "memory": _memory(gpu, memory)} for gpu in taken
+        {
+            "index": gpu.index,
+            "product": gpu.product,
+            "uuid": gpu.uuid,
+            "mig_parent": gpu.mig_parent,
+            "memory": _memory(gpu, memory),
+        }
+        for gpu in taken
     ]
 
 

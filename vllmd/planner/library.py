@@ -79,7 +79,8 @@ def plan(
     check_use_case(use_case)
     arguments.check_values(overrides, overrides)
     where = gpus if gpus is None or isinstance(gpus, HostGpus) else _as_host_gpus(gpus)
-    outcome = offline.work_out(model, overrides, use_case=use_case, gpus=where, program="llm")
+    revision = str(overrides.get("revision") or "")
+    outcome = offline.work_out(model, overrides, revision=revision, use_case=use_case, gpus=where, program="llm")
     if isinstance(outcome.found, Infeasible):
         raise as_error(outcome.found)
     return Arguments(outcome.found, [*outcome.reasons, *_to_be_made_visible(outcome.found, outcome.gpus)])

@@ -71,6 +71,7 @@ def work_out(
     model: str,
     engine_args: Mapping[str, Any],
     *,
+    revision: str = "",
     use_case: str | None = None,
     gpus: HostGpus | None = None,
     auto: bool = True,
@@ -82,6 +83,7 @@ def work_out(
     Args:
         model: a folder or a hub id.
         engine_args: what is set.
+        revision: of a hub id; empty for the default.
         use_case: what for.
         gpus: where; `None` for those of this host.
         auto: whether to choose what is left open.
@@ -100,7 +102,7 @@ def work_out(
         if not gpus:
             notes.append(f"{_none(gpus)}, so this is for the CPU; {_OTHER_GPUS.format(otherwise + '2xRTX3090')}")
     named = name_of(model)
-    facts, unknown = find(named, str(engine_args.get("revision") or ""))
+    facts, unknown = find(named, revision)
     notes += [unknown] if unknown else []
     if facts is not None and facts.weights_note:
         notes.append(f"weights: {facts.weights_note}")

@@ -1,0 +1,127 @@
+"""The `plan` command, which needs no daemon."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vllmd.cli import terminal
+from vllmd.cli.failures import FAILED
+from vllmd.cli.session import Format, Output
+from vllmd.cli.settings import parse_settings
+
+_NO_GPUS = ("NVML_UNAVAILABLE", "GPU_LOST")
+
+
+def use_cases(incomplete: str) -> list[str]:
+    """Offer the use cases."""
+    from vllmd.planner.use_cases import USE_CASES
+
+    return [name for name in USE_CASES if name.startswith(incomplete)]
+
+
+def products(incomplete: str) -> list[str]:
+    """Offer the GPUs that are known, as many of each as was typed, behind those that were typed before."""
+    from vllmd.gpu.products import PRODUCTS
+
+    before, comma, part = incomplete.rpartition(",")
+    count, times, begun = part.partition("x")
+    start = f"{before}{comma}{count if times else part or 1}x"
+    if not start.removeprefix(before + comma).removesuffix("x").isdecimal():
+        return []
+    return [start + name for name in PRODUCTS if name.startswith(begun.upper())]
+
+
+def plan(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A folder, which need hold no more than config.json, or a hub id.")
+    ],
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GPUS",
+            help="GPUs to plan for, such as `2xRTX3090`, `2xRTX3090+nvlink` or `1xH200,1xRTX4090`. "
+            "Default: those of this host, with what is free now.",
+            show_default=False,
+            autocompletion=products,
+        ),
+    ] = None,
+    use_case: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What the model is for: `production`, `download`, `debate`, `latency` or `throughput`. "
+            "Default: nothing in particular.",
+            show_default=False,
+            autocompletion=use_cases,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="One of vLLM's engine arguments; the value is JSON if it parses, else text. May be repeated.",
+        ),
+    ] = None,
+    revision: Annotated[str, typer.Option(metavar="REV", help="A branch, tag or commit of the model.")] = "",
+    auto_config: Annotated[
+        bool, typer.Option("--auto-config/--no-auto-config", help="Choose what you don't set.")
+    ] = True,
+    allowed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-engine-arg",
+            metavar="NAME",
+            help="An engine argument that may be set although it could run code, as `vllmd` has it. May be repeated.",
+        ),
+    ] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Show how an engine would be started, and why: without a daemon, vLLM or a GPU.
+
+    What would be on each GPU, every argument with its reason, and what the KV cache
+    holds; or how much is missing, and what would make it fit. The exit status is 1
+    where it does not fit.
+
+    What is not in the hub's cache is asked for, if huggingface_hub is installed
+    and HF_HUB_OFFLINE is not set.
+
+    Examples:
+      vllmd-cli plan Qwen/Qwen3-8B
+      vllmd-cli plan ./my-model --gpus 2xRTX3090 --use-case production
+      vllmd-cli plan ./my-model --gpus 1xH200 --set quantization=fp8
+      vllmd-cli plan ./my-model --gpus 8xH100 -o json | jq .kv_cache_tokens
+    """
+    from vllmd.errors import Unavailable
+    from vllmd.planner import arguments, library, offline
+
+    engine_args = parse_settings(settings or [], "--set")
+    library.check_use_case(use_case)
+    arguments.check(engine_args, allowed or ())
+    arguments.check_values(engine_args, allowed or ())
+    where = None if gpus is None else offline.parse(gpus)
+    try:
+        outcome = offline.work_out(
+            model,
+            engine_args,
+            revision=revision,
+            use_case=use_case,
+            gpus=where,
+            auto=auto_config,
+            otherwise="--gpus ",
+        )
+    except Unavailable as error:
+        if error.reason in _NO_GPUS:
+            terminal.stderr().print("To plan for GPUs that are not here: --gpus 2xRTX3090")
+        raise
+    document = outcome.document()
+    if output is Format.JSON:
+        terminal.json_object(document)
+    else:
+        from vllmd.cli.plan_page import print_plan
+
+        print_plan(terminal.stdout(), document)
+    if not document["feasible"]:
+        raise typer.Exit(FAILED)
