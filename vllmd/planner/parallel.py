@@ -136,10 +136,11 @@ def _reason(
 
 def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Shape:
     """Use what is left for replicas: of dense models, as those of experts are divided among replicas by vLLM."""
-    replicas = len(gpus) // shape.tensor
+    each = shape.tensor * shape.pipeline
+    replicas = len(gpus) // each
     if facts is None or facts.experts or replicas < 2:
         return shape
-    used = tuple(sorted(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[: replicas * shape.tensor], key=_index))
+    used = tuple(sorted(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[: replicas * each], key=_index))
     return dataclasses.replace(shape, gpus=used, replicas=replicas)
 
 

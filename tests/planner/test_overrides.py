@@ -1,0 +1,49 @@
+"""What callers set, on many models and hosts: it is kept or refused, and what is planned around it holds."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllmd.gpu import products
+from vllmd.models import files
+from vllmd.planner import remedies
+from vllmd.planner.choice import Infeasible
+from vllmd.planner.planning import Plan
+from vllmd.planner.request import Request
+from vllmd.planner.use_cases import USE_CASES
+
+MODELS = Path(__file__).parents[1] / "data" / "models"
+SOME = ("llama-3.1-8b", "falcon-7b", "deepseek-v2-lite", "bge-base-en-v1.5", "gemma-3-4b-it", "bamba-9b")
+HOSTS = ("1xRTX3060", "1xL4", "2xRTX3090", "3xRTX4090", "8xH100", "2xRTX4090,1xH200")
+PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+
+
+def planned(model: str, host: str, use_case: str | None = None, **client: Any) -> Plan | Infeasible:
+    """Plan a model of the collection."""
+    inventory = products.inventory(host)
+    facts = files.read_facts(MODELS / model)
+    return remedies.plan(
+        Request(client=client, use_case=use_case, facts=facts, gpus=inventory.gpus, links=inventory.links)
+    )
+
+
+def all_plans(**client: Any) -> list[Plan]:
+    """Plan all of it, and keep what fits."""
+    found = [planned(*which, **client) for which in itertools.product(SOME, HOSTS, (None, *USE_CASES))]
+    return [one for one in found if isinstance(one, Plan)]
+
+
+@pytest.mark.parametrize(
+    "client",
+    [{}, {"tensor_parallel_size": 2}, {"pipeline_parallel_size": 2}, {"data_parallel_size": 2}],
+)
+def test_there_are_as_many_gpus_as_the_sizes_come_to(client: dict[str, Any]) -> None:
+    """Whoever set them."""
+    for plan in all_plans(**client):
+        sizes = [plan.engine_args.get(name, 1) for name in PARALLEL]
+
+        assert len(plan.gpus) == sizes[0] * sizes[1] * sizes[2]
