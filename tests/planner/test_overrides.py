@@ -47,3 +47,11 @@ def test_there_are_as_many_gpus_as_the_sizes_come_to(client: dict[str, Any]) -> 
         sizes = [plan.engine_args.get(name, 1) for name in PARALLEL]
 
         assert len(plan.gpus) == sizes[0] * sizes[1] * sizes[2]
+
+
+def test_a_context_that_vllm_is_to_fit_is_not_refused() -> None:
+    """-1 asks for what fits, and not for the model's own."""
+    found = planned("llama-3.1-8b", "1xRTX3090", max_model_len=-1)
+
+    assert isinstance(found, Plan)
+    assert found.engine_args["max_model_len"] == -1

@@ -68,8 +68,8 @@ def settle(
     """
     longest = target(draft, facts, use_case)
     if "max_model_len" in draft:
-        if footprint is None or longest is None:
-            return None
+        if footprint is None or longest is None or draft.get("max_model_len") == -1:
+            return None  # -1 asks vLLM for what fits
         return _refuse(longest, draft, footprint, pool, gpus)
     if footprint is None or longest is None:
         if use_case.context is not None and longest is not None:
