@@ -55,3 +55,20 @@ def test_a_context_that_vllm_is_to_fit_is_not_refused() -> None:
 
     assert isinstance(found, Plan)
     assert found.engine_args["max_model_len"] == -1
+
+
+@pytest.mark.parametrize("client", [{}, {"kv_cache_dtype": "fp8"}, {"max_num_seqs": 8}, {"enforce_eager": True}])
+def test_what_is_planned_fits_the_gpu(client: dict[str, Any]) -> None:
+    """All parts together, also of a model that does not say how long its context is."""
+    memories = [plan.memory for plan in all_plans(**client)]
+
+    assert len(memories) > 100
+    assert all(memory.free >= 0 for memory in memories if memory is not None)
+
+
+def test_weights_without_a_known_context_have_to_fit() -> None:
+    """Falcon's configuration names no length, and its weights are larger than this GPU."""
+    found = planned("falcon-7b", "1xRTX3060")
+
+    assert isinstance(found, Infeasible)
+    assert found.reason == "MODEL_TOO_LARGE"
