@@ -72,3 +72,13 @@ def test_weights_without_a_known_context_have_to_fit() -> None:
 
     assert isinstance(found, Infeasible)
     assert found.reason == "MODEL_TOO_LARGE"
+
+
+def test_an_encoder_has_no_kv_cache() -> None:
+    """So what is left of the share stays free."""
+    found = planned("bge-base-en-v1.5", "1xL4")
+
+    assert isinstance(found, Plan)
+    assert found.memory is not None
+    assert found.memory.kv_cache == 0
+    assert found.memory.free > 20 << 30

@@ -61,7 +61,7 @@ class Footprint:
         return GpuMemory(
             total=total,
             weights=self.weights,
-            kv_cache=pool,
+            kv_cache=self._kept(pool),
             activation=self.activation,
             graphs=self.graphs_within + self.graphs_beyond,
             other=self.other,
@@ -71,7 +71,11 @@ class Footprint:
     def cache(self, pool: int, max_model_len: int, bytes_per_token: int | None) -> KvCache:
         """Say what a cache of so many bytes holds."""
         tokens = self.layout.capacity(pool, max_model_len)
-        return KvCache(pool, bytes_per_token, tokens, tokens / max_model_len if max_model_len else 0.0)
+        return KvCache(self._kept(pool), bytes_per_token, tokens, tokens / max_model_len if max_model_len else 0.0)
+
+    def _kept(self, pool: int) -> int:
+        """What becomes of a pool: nothing, where no layer keeps anything."""
+        return pool if self.layout.groups else 0
 
 
 def measure(draft: Draft, precision: Precision, sizes: Sizes, profile: Profile | None) -> Footprint | None:
