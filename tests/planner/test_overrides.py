@@ -57,7 +57,10 @@ def test_a_context_that_vllm_is_to_fit_is_not_refused() -> None:
     assert found.engine_args["max_model_len"] == -1
 
 
-@pytest.mark.parametrize("client", [{}, {"kv_cache_dtype": "fp8"}, {"max_num_seqs": 8}, {"enforce_eager": True}])
+@pytest.mark.parametrize(
+    "client",
+    [{}, {"kv_cache_dtype": "fp8"}, {"max_num_seqs": 8}, {"enforce_eager": True}, {"kv_cache_memory_bytes": 2 << 30}],
+)
 def test_what_is_planned_fits_the_gpu(client: dict[str, Any]) -> None:
     """All parts together, also of a model that does not say how long its context is."""
     memories = [plan.memory for plan in all_plans(**client)]
@@ -82,3 +85,17 @@ def test_an_encoder_has_no_kv_cache() -> None:
     assert found.memory is not None
     assert found.memory.kv_cache == 0
     assert found.memory.free > 20 << 30
+
+
+def test_a_kv_cache_that_does_not_fit_is_refused() -> None:
+    """vLLM takes the size as it is, and would run out of memory; the message says what would fit."""
+    found = planned("llama-3.1-8b", "1xRTX3090", kv_cache_memory_bytes=200 << 30)
+
+    assert isinstance(found, Infeasible)
+    assert found.invalid
+    fits = int(found.message.rpartition("kv_cache_memory_bytes=")[2].split()[0])
+    again = planned("llama-3.1-8b", "1xRTX3090", kv_cache_memory_bytes=fits, max_model_len=8192)
+    assert isinstance(again, Plan)
+    assert again.memory is not None
+    assert again.memory.kv_cache == fits
+    assert again.memory.free >= 0

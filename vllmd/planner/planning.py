@@ -144,6 +144,9 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     own = draft.count("kv_cache_memory_bytes")
     usual = use_case.share
     if own is not None and footprint is not None:
+        refused = share.refusal(own, footprint.taken + footprint.graphs_beyond, gpus)
+        if refused is not None:
+            return refused
         usual = min(1.0, (footprint.taken + own) / min(gpu.total_bytes for gpu in gpus))
     full = share.settle(draft, gpus, usual, on_top, use_case.name)
     if full is not None:

@@ -51,6 +51,32 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
     return None
 
 
+def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
+    """Refuse a KV cache whose size was set and that does not fit, which vLLM would allocate unchecked.
+
+    Args:
+        own: `kv_cache_memory_bytes`.
+        beside: bytes of all else that the engine takes on each GPU.
+        gpus: where the engine is to run.
+    """
+    tightest = min(gpus, key=lambda gpu: gpu.free_bytes)
+    left = max(0, tightest.free_bytes - beside)
+    if own <= left:
+        return None
+    smallest = min(gpu.total_bytes for gpu in gpus)
+    never, hopeless = own > smallest - beside, beside >= smallest
+    reason = "MODEL_TOO_LARGE" if hopeless else "INVALID_ENGINE_ARG" if never else "GPU_MEMORY_EXHAUSTED"
+    would = f"kv_cache_memory_bytes={left} would fit" if left else "none would fit"
+    return Infeasible(
+        reason,
+        f"kv_cache_memory_bytes={own} is {gib(own)} on each GPU, and all else of the engine takes {gib(beside)}. "
+        f"{gib(tightest.free_bytes)} of GPU {tightest.index} is free{holders(tightest)}: {would}.",
+        {"needed_bytes": own + beside, "free_bytes": tightest.free_bytes, "missing_bytes": own - left},
+        forever=never,
+        invalid=never and not hopeless,
+    )
+
+
 def _possible(gpu: Gpu, beyond: int) -> float:
     return math.floor((gpu.free_bytes - beyond - MARGIN_BYTES) / gpu.total_bytes * _STEPS) / _STEPS
 
