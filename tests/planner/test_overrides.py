@@ -59,7 +59,14 @@ def test_a_context_that_vllm_is_to_fit_is_not_refused() -> None:
 
 @pytest.mark.parametrize(
     "client",
-    [{}, {"kv_cache_dtype": "fp8"}, {"max_num_seqs": 8}, {"enforce_eager": True}, {"kv_cache_memory_bytes": 2 << 30}],
+    [
+        {},
+        {"kv_cache_dtype": "fp8"},
+        {"max_num_seqs": 8},
+        {"enforce_eager": True},
+        {"kv_cache_memory_bytes": 2 << 30},
+        {"max_model_len": -1},
+    ],
 )
 def test_what_is_planned_fits_the_gpu(client: dict[str, Any]) -> None:
     """All parts together, also of a model that does not say how long its context is."""

@@ -67,12 +67,14 @@ def settle(
         use_case: what for.
     """
     longest = target(draft, facts, use_case)
-    if "max_model_len" in draft:
-        if footprint is None or longest is None or draft.get("max_model_len") == -1:
-            return None  # -1 asks vLLM for what fits
-        return _refuse(longest, draft, footprint, pool, gpus)
+    if draft.get("max_model_len") == -1:
+        longest = None  # vLLM is asked for what fits
     if footprint is not None and longest is None and footprint.layout.longest(pool, SMALLEST) < SMALLEST:
         return too_large(draft, footprint, gpus, SMALLEST)
+    if "max_model_len" in draft:
+        if footprint is None or longest is None:
+            return None
+        return _refuse(longest, draft, footprint, pool, gpus)
     if footprint is None or longest is None:
         if use_case.context is not None and longest is not None:
             draft.choose("max_model_len", longest, "use case", f"as the use case {use_case.name} has it")
