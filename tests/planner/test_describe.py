@@ -89,6 +89,13 @@ def test_what_is_not_known_is_null() -> None:
     assert set(found["model"].values()) == {"m", None}
 
 
+def test_an_encoder_is_limited_by_no_cache() -> None:
+    """None is null, and not a cache of no tokens for no requests."""
+    found = document(dataclasses.replace(PLAN, cache=KvCache(0, 0, 0, 0.0)), model="m")
+
+    assert (found["kv_cache_tokens"], found["max_concurrency"]) == (None, None)
+
+
 def test_the_facts_that_are_worth_seeing() -> None:
     """A model's size, its context, and how it is packed."""
     facts = ModelFacts(

@@ -46,6 +46,15 @@ def test_a_folder_with_no_more_than_its_configuration() -> None:
     assert "there are no weight files" in outcome.reasons[-1]
 
 
+def test_a_share_that_leaves_no_room_for_graphs_is_told() -> None:
+    """It is kept, as it was set, and how much they take is an estimate."""
+    settings = {"gpu_memory_utilization": 0.98, "max_model_len": 2048}
+    outcome = offline.work_out(LLAMA, settings, gpus=offline.parse("1xRTX3090"))
+
+    assert outcome.document()["engine_args"]["gpu_memory_utilization"] == 0.98
+    assert any("may run out of memory: it comes to" in note for note in outcome.notes)
+
+
 def test_a_model_in_the_hubs_cache(cache: Path) -> None:
     """By its id, as vLLM finds it."""
     repository = cache / "models--meta--llama"

@@ -78,8 +78,9 @@ def _figures(found: Plan | Infeasible) -> dict[str, Any]:
         "weights_bytes_per_gpu": memory and memory.weights,
         "kv_cache_bytes_per_gpu": memory and memory.kv_cache,
         "kv_cache_bytes_per_token": cache and cache.bytes_per_token,
-        "kv_cache_tokens": cache and cache.tokens,
-        "max_concurrency": cache and cache.max_concurrency,
+        # An encoder keeps nothing, so no cache limits it.
+        "kv_cache_tokens": (cache and cache.tokens) or None,
+        "max_concurrency": (cache and cache.max_concurrency) or None,
     }
 
 

@@ -25,7 +25,7 @@ from vllmd.gpu.nvml import Nvml
 from vllmd.models import files
 from vllmd.models.facts import ModelFacts
 from vllmd.planner import describe, remedies
-from vllmd.planner.choice import Infeasible
+from vllmd.planner.choice import Infeasible, gib
 from vllmd.planner.host_gpus import HostGpus
 from vllmd.planner.planning import Plan
 from vllmd.planner.request import Program, Request
@@ -116,6 +116,7 @@ def work_out(
         program=program,
     )
     found = remedies.plan(request)
+    notes += _tight(found)
     return Outcome(found=found, model=named, facts=facts, gpus=gpus, use_case=use_case, notes=tuple(notes))
 
 
@@ -167,6 +168,14 @@ def find(model: str, revision: str = "") -> tuple[ModelFacts | None, str]:
     with _asking, concurrent.futures.ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop already
         facts = thread.submit(lambda: asyncio.run(ask())).result()
     return facts, "" if facts is not None else f"{unknown}, and the hub was not asked or did not answer"
+
+
+def _tight(found: Plan | Infeasible) -> list[str]:
+    """Warn where what was set comes to more than the GPU has: what is on top of a share is an estimate."""
+    memory = found.memory if isinstance(found, Plan) else None
+    if memory is None or memory.free >= 0:
+        return []
+    return [f"this may run out of memory: it comes to {gib(-memory.free)} more than the fullest GPU has"]
 
 
 def _certain(inventory: Inventory) -> Inventory:
