@@ -110,6 +110,15 @@ def test_misuse(run: Run, arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(("model", "code"), [("./nowhere", 1), ("no such/name", 2)])
+def test_what_a_command_finds_out_by_itself(run: Run, model: str, code: int) -> None:
+    """Is told like what a daemon refuses, and with the same exit codes."""
+    result = run("plan", model, "--gpus", "1xH100")
+
+    assert result.exit_code == code
+    assert result.stderr.startswith("Error: ")
+
+
 def test_exit_codes_of_the_process(daemon: FakeDaemon, spawn: Spawn) -> None:
     """The codes reach the shell."""
     daemon.stop = Refusal("INTERNAL", "no")

@@ -185,6 +185,24 @@ print([name for name in ("grpc", "google.protobuf", "torch", "vllm", "transforme
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_what_the_readme_shows_runs() -> None:
+    """On files of the repository, as it is written there."""
+    section = (ROOT / "README.md").read_text().partition("## Plan without a daemon")[2].partition("\n## ")[0]
+    lines = [line.partition("#")[0].split()[2:] for line in section.splitlines() if line.startswith("vllmd-cli plan t")]
+    bars = [line for line in section.splitlines() if line.startswith("GPU ")]
+
+    assert [run(*line).exit_code for line in lines] == [0, 1, 0]
+    assert bars
+    assert all(bar in run(*lines[0]).stdout for bar in bars)
+
+
+def test_every_use_case_is_documented() -> None:
+    """In the table of the documentation."""
+    table = (ROOT / "docs" / "planning.md").read_text()
+
+    assert all(f"| `{name}` |" in table for name in command.use_cases(""))
+
+
 def test_completion_of_use_cases() -> None:
     """As they are called."""
     assert command.use_cases("d") == ["download", "debate"]
