@@ -110,10 +110,14 @@ def profile_of(found: dict[str, Any]) -> Profile:
         vllm_version=str(found["vllm_version"]),
         weights_bytes=found["weights_bytes"],
         activation_bytes=found["activation_bytes"],
-        other_bytes=found["non_torch_bytes"],
+        other_bytes=found["requested_bytes"]
+        - found["weights_bytes"]
+        - found["activation_bytes"]
+        - found["kv_cache_bytes"],
         graphs_bytes=found["graphs_bytes"],
         kv_cache_bytes=found["kv_cache_bytes"],
         kv_cache_tokens=found["kv_cache_tokens"],
+        peak_bytes=found["nvml_peak_bytes"] - found["nvml_before_bytes"],
     )
 
 
@@ -207,7 +211,7 @@ class Run:
         print(row(job, made, found, profile is not None), flush=True)
         if profile is None:
             with (self._options.logs / "measured.jsonl").open("a") as file:
-                file.write(json.dumps({"model": job.model, "args": job.arguments} | found) + "\n")
+                file.write(json.dumps({"model": job.model, "args": made.engine_args} | found) + "\n")
         return found
 
 

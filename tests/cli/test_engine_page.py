@@ -25,14 +25,14 @@ def test_planned_memory_is_shown_as_a_bar(daemon: FakeDaemon, run: Run) -> None:
     daemon.engines = [engine]
     out = run("engines", "qwen3-8b-3f2a").stdout
 
-    assert "PLANNED MEMORY\nGPU  ███" in out
+    assert "MEMORY\nGPU  ███" in out
     assert "█ weights 16.0 GiB   ▓ KV cache 48.0 GiB   · free 16.0 GiB" in out
 
     engine.gpus.append("gpus/GPU-2")
     assert "fullest GPU  ███" in run("engines", "qwen3-8b-3f2a").stdout
 
     engine.ClearField("planned_memory")
-    assert "PLANNED MEMORY" not in run("engines", "qwen3-8b-3f2a").stdout
+    assert "MEMORY" not in run("engines", "qwen3-8b-3f2a").stdout
 
 
 def test_failure_has_its_log_and_reclaim(daemon: FakeDaemon, run: Run) -> None:

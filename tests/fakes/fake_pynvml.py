@@ -98,6 +98,7 @@ class FakePynvml(types.ModuleType):
     """
 
     NVML_NVLINK_MAX_LINKS = 36
+    nvmlMemory_v2 = 0x2000028  # noqa: N815 - pynvml's name
 
     def __init__(self, answers: Mapping[str, Any] = TWO_H200) -> None:
         super().__init__("pynvml")

@@ -26,6 +26,7 @@ def test_a_gpu_is_as_nvml_reports_it_when_nobody_uses_it() -> None:
         used_bytes=317 * MIB,
         free_bytes=24259 * MIB,
         compute_capability=(8, 6),
+        reserved_bytes=317 * MIB,
     )
 
 

@@ -9,7 +9,7 @@ from vllmd.models.quantization import Quantization, read
 PACKED = {
     "awq": ({"quant_method": "awq", "bits": 4, "group_size": 128}, Quantization("awq", 4, 128)),
     "gptq": ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}, Quantization("gptq", 4, 128)),
-    "fp8": ({"quant_method": "fp8", "weight_block_size": [128, 128]}, Quantization("fp8", 8)),
+    "fp8": ({"quant_method": "fp8", "weight_block_size": [128, 128]}, Quantization("fp8", 8, blocks=True)),
     "bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, Quantization("bitsandbytes", 4, 64)),
     "mxfp4": ({"quant_method": "mxfp4"}, Quantization("mxfp4", 4, 32, experts_only=True)),
     "modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, Quantization("modelopt_fp4", 4, 16)),

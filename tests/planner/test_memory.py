@@ -43,6 +43,7 @@ def sizes_of(load: dict[str, Any]) -> Sizes:
         sequences=load["max_num_seqs"],
         tensor_parallel=load["args"].get("tensor_parallel_size", 1),
         pipeline_parallel=load["args"].get("pipeline_parallel_size", 1),
+        eager=load["args"].get("enforce_eager", False),
         capability=(9, 0),
     )
 
@@ -84,10 +85,15 @@ def test_a_cache_of_known_size_holds_what_vllm_says(load: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("load", [load for load in LOADS if "nvml_peak_bytes" in load], ids=named)
 def test_what_comes_on_top_was_never_much_more_than_is_kept_for_it(load: dict[str, Any]) -> None:
-    """By NVML: the most that was in use, less what vLLM was given, and what it had set aside and used for graphs."""
+    """By NVML: the most that was in use, less what vLLM was given, and what it had set aside and used for graphs.
+
+    But for gpt-oss, whose kernels take another GiB as they are warmed up.
+    """
     peak = load["nvml_peak_bytes"] - load["nvml_before_bytes"] - load["requested_bytes"]
 
-    assert -GIB < peak - beyond(facts_of(load), sizes_of(load)) < GIB // 2
+    allowed = 1.2 * GIB if "gpt-oss" in load["model"] else GIB // 2
+
+    assert -GIB < peak - beyond(facts_of(load), sizes_of(load)) < allowed
 
 
 def test_the_largest_peak_counts() -> None:

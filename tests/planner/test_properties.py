@@ -58,9 +58,9 @@ def test_what_is_planned_is_there(model: str, host: Inventory, use_case: str | N
 
     assert found.memory.free >= 0
     share = found.engine_args["gpu_memory_utilization"]
-    assert all(share * gpu.total_bytes <= gpu.free_bytes for gpu in found.gpus)
+    assert all(share * gpu.usable_bytes <= gpu.free_bytes for gpu in found.gpus)
     inside = found.memory.weights + found.memory.kv_cache + found.memory.activation + found.memory.other
-    assert inside <= share * min(gpu.total_bytes for gpu in found.gpus)
+    assert inside <= share * min(gpu.usable_bytes for gpu in found.gpus)
 
 
 @given(models, hosts(), use_cases)

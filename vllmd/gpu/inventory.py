@@ -50,11 +50,18 @@ class Gpu:
     pci: PciLink | None = None
     power_watts: float | None = None
     power_limit_watts: float | None = None
+    reserved_bytes: int = 0
+    """What of the total is the driver's, so that CUDA does not count it; 0 also where NVML does not say."""
 
     @property
     def whole(self) -> str:
         """UUID of the GPU itself, also for a slice."""
         return self.mig_parent or self.uuid
+
+    @property
+    def usable_bytes(self) -> int:
+        """All that CUDA calls the GPU's memory: vLLM's shares are of this."""
+        return self.total_bytes - self.reserved_bytes
 
     @property
     def unaccounted_bytes(self) -> int | None:

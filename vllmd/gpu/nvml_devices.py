@@ -27,6 +27,7 @@ class Fixed:
     compute_capability: tuple[int, int] | None
     pci: PciLink | None
     power_limit_watts: float | None
+    reserved_bytes: int
     has_mig: bool
     """Whether it can be cut into slices: NVML has an answer to whether it is."""
 
@@ -79,6 +80,7 @@ def _gpu(pynvml: Any, handle: Any, uuid: str, index: int, fixed: Fixed) -> Gpu:
         pci=fixed.pci,
         power_watts=power,
         power_limit_watts=fixed.power_limit_watts,
+        reserved_bytes=fixed.reserved_bytes,
     )
 
 
@@ -98,12 +100,21 @@ def _fixed(pynvml: Any, handle: Any) -> Fixed:
     with unanswered_is_unknown(pynvml):
         limit = pynvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000
     has_mig = _is_cut(pynvml, handle) is not None
-    return Fixed(str(pynvml.nvmlDeviceGetName(handle)), capability, _pci(pynvml, handle), limit, has_mig)
+    name = str(pynvml.nvmlDeviceGetName(handle))
+    return Fixed(name, capability, _pci(pynvml, handle), limit, _reserved(pynvml, handle), has_mig)
 
 
 def _fixed_of_slice(pynvml: Any, handle: Any, parent: Fixed) -> Fixed:
     name = str(pynvml.nvmlDeviceGetName(handle))
-    return dataclasses.replace(parent, product=name, power_limit_watts=None, has_mig=False)
+    reserved = _reserved(pynvml, handle)
+    return dataclasses.replace(parent, product=name, power_limit_watts=None, reserved_bytes=reserved, has_mig=False)
+
+
+def _reserved(pynvml: Any, handle: Any) -> int:
+    """Ask for what the first version of NVML's answer counts as used."""
+    with unanswered_is_unknown(pynvml):
+        return int(getattr(pynvml.nvmlDeviceGetMemoryInfo(handle, pynvml.nvmlMemory_v2), "reserved", 0))
+    return 0
 
 
 def _pci(pynvml: Any, handle: Any) -> PciLink | None:

@@ -87,7 +87,7 @@ PRODUCTS = {
     "H20": Product("NVIDIA H20", 97871, 640, (9, 0), nvlinks=18),
     "H100-PCIE": Product("NVIDIA H100 PCIe", 81559, 551, (9, 0), bridge=12),
     "H100-NVL": Product("NVIDIA H100 NVL", 95830, 640, (9, 0), bridge=12),
-    "H100": Product("NVIDIA H100 80GB HBM3", 81559, 551, (9, 0), nvlinks=18),
+    "H100": Product("NVIDIA H100 80GB HBM3", 81559, 480, (9, 0), nvlinks=18),
     # Its NVLinks lead to its own CPU, or to other hosts.
     "GH200": Product("NVIDIA GH200 480GB", 97871, 640, (9, 0)),
     "H200": Product("NVIDIA H200", 143771, 700, (9, 0), nvlinks=18),
@@ -179,6 +179,7 @@ def _gpu(index: int, product: Product) -> Gpu:
         used_bytes=reserved,
         free_bytes=total - reserved,
         compute_capability=product.compute_capability,
+        reserved_bytes=reserved,
     )
 
 

@@ -125,7 +125,7 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
     smallest = min(gpus, key=lambda gpu: gpu.total_bytes)
     least = min(SMALLEST, at_most)
     never = footprint.layout.longest(_ever(draft, footprint, gpus), at_most) < least
-    budget = int(smallest.total_bytes * float(draft.get("gpu_memory_utilization", _USUAL_SHARE)))
+    budget = int(smallest.usable_bytes * float(draft.get("gpu_memory_utilization", _USUAL_SHARE)))
     missing = footprint.taken + footprint.layout.bytes_of(least) + footprint.layout.block_bytes - budget
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
@@ -148,4 +148,4 @@ def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:
     chosen = float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
     mine = draft.source("gpu_memory_utilization") in ("client", "host")
     share = chosen if mine else max(chosen, _USUAL_SHARE)
-    return footprint.pool(min(int(gpu.total_bytes * share) for gpu in gpus))
+    return footprint.pool(min(int(gpu.usable_bytes * share) for gpu in gpus))

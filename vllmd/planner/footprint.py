@@ -104,13 +104,20 @@ def measure(draft: Draft, precision: Precision, sizes: Sizes, profile: Profile |
     beside, beyond = memory.beside(facts, sizes), memory.beyond(facts, sizes)
     if profile is None:
         return Footprint(max(0, weights - offloaded), beside.activation, beside.other, beside.graphs, beyond, layout)
-    graphs = beyond if profile.graphs_bytes is None else max(profile.graphs_bytes, beyond // 2)
     return Footprint(
         profile.weights_bytes,
         profile.activation_bytes,
         profile.other_bytes,
-        beside.graphs,
-        graphs,
+        0,  # what is set aside within the share is among the other bytes
+        _on_top(profile, beyond),
         layout,
         is_measured=True,
     )
+
+
+def _on_top(profile: Profile, otherwise: int) -> int:
+    """Find what came on top of the share: what NVML saw beyond all that vLLM had counted."""
+    if profile.peak_bytes is None or profile.kv_cache_bytes is None:
+        return max(otherwise, profile.graphs_bytes or 0)
+    counted = profile.weights_bytes + profile.activation_bytes + profile.other_bytes + profile.kv_cache_bytes
+    return max(profile.graphs_bytes or 0, profile.peak_bytes - counted)

@@ -44,6 +44,8 @@ _NEWER_RUNNER = frozenset({"DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM", "Gran
 _LAYER_GRAPH_SET_ASIDE_BYTES = 12 << 20
 
 _LARGEST_GRAPH = 512
+_LARGER_GRAPHS = {"GptOssForCausalLM": 1024}
+"""By architecture, where vLLM captures larger ones."""
 _LAYER_GRAPH_BYTES = 32 << 20
 """Of the graphs of all batch sizes up to the largest, for each layer: 9 to 32 MiB where it was measured."""
 _WARM_LOGIT_BYTES = 8
@@ -88,10 +90,10 @@ class Sizes:
     capability: tuple[int, int] | None = None
     """CUDA's compute capability of the GPUs."""
 
-    @property
-    def graphs(self) -> float:
-        """How large the largest graph is, as a multiple of the usual."""
-        largest = self.largest_graph or min(_LARGEST_GRAPH, 2 * self.sequences)
+    def graphs(self, facts: ModelFacts) -> float:
+        """Tell how large the largest graph of a model is, as a multiple of the usual."""
+        most = _LARGER_GRAPHS.get(facts.architecture or "", _LARGEST_GRAPH)
+        largest = self.largest_graph or min(most, 2 * self.sequences)
         return 0.0 if self.eager else largest / _LARGEST_GRAPH
 
 
@@ -119,14 +121,15 @@ def beyond(facts: ModelFacts | None, sizes: Sizes) -> int:
     shared = _SHARED_BUFFER_BYTES if several and (sizes.capability or (0, 0)) >= (9, 0) else 0
     if facts is None or facts.layers is None or facts.vocabulary is None:
         return shared
-    graphs = int(facts.layers * _LAYER_GRAPH_BYTES * sizes.graphs) - _set_aside(facts, sizes)
+    graphs = int(facts.layers * _LAYER_GRAPH_BYTES * sizes.graphs(facts)) - _set_aside(facts, sizes)
     warm = 0 if _runs_on_older(facts) else sizes.sequences * facts.vocabulary * _WARM_LOGIT_BYTES
     return max(0, graphs) + warm + shared
 
 
 def _set_aside(facts: ModelFacts, sizes: Sizes) -> int:
     """Work out what vLLM's older runner sets aside for graphs within the share."""
-    return int((facts.layers or 0) * _LAYER_GRAPH_SET_ASIDE_BYTES * sizes.graphs) if _runs_on_older(facts) else 0
+    aside = int((facts.layers or 0) * _LAYER_GRAPH_SET_ASIDE_BYTES * sizes.graphs(facts))
+    return aside if _runs_on_older(facts) else 0
 
 
 def _runs_on_older(facts: ModelFacts) -> bool:

@@ -147,11 +147,11 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         refused = share.refusal(own, footprint.taken + footprint.graphs_beyond, gpus)
         if refused is not None:
             return refused
-        usual = min(1.0, (footprint.taken + own) / min(gpu.total_bytes for gpu in gpus))
+        usual = min(1.0, (footprint.taken + own) / min(gpu.usable_bytes for gpu in gpus))
     full = share.settle(draft, gpus, usual, on_top, use_case.name)
     if full is not None:
         return full
-    budget = min(int(gpu.total_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
+    budget = min(int(gpu.usable_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
     pool = own if own is not None else footprint.pool(budget) if footprint else 0
     if footprint is not None and footprint.has_states and not sizes.eager and pool >= footprint.layout.block_bytes:
         refused = batch.fit_states(draft, sizes.sequences, pool // footprint.layout.block_bytes)

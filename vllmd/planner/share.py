@@ -32,7 +32,7 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
         beyond: bytes that come on top of the share on each GPU.
         named: the use case that it is usual for; empty for none.
     """
-    tightest = min(gpus, key=lambda gpu: (gpu.free_bytes - MARGIN_BYTES) / gpu.total_bytes)
+    tightest = min(gpus, key=lambda gpu: (gpu.free_bytes - MARGIN_BYTES) / gpu.usable_bytes)
     possible = _possible(tightest, beyond)
     wanted = draft.get("gpu_memory_utilization")
     if wanted is not None:
@@ -63,7 +63,7 @@ def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
     left = max(0, tightest.free_bytes - beside)
     if own <= left:
         return None
-    smallest = min(gpu.total_bytes for gpu in gpus)
+    smallest = min(gpu.usable_bytes for gpu in gpus)
     never, hopeless = own > smallest - beside, beside >= smallest
     reason = "MODEL_TOO_LARGE" if hopeless else "INVALID_ENGINE_ARG" if never else "GPU_MEMORY_EXHAUSTED"
     would = f"kv_cache_memory_bytes={left} would fit" if left else "none would fit"
@@ -78,11 +78,11 @@ def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
 
 
 def _possible(gpu: Gpu, beyond: int) -> float:
-    return math.floor((gpu.free_bytes - beyond - MARGIN_BYTES) / gpu.total_bytes * _STEPS) / _STEPS
+    return math.floor((gpu.free_bytes - beyond - MARGIN_BYTES) / gpu.usable_bytes * _STEPS) / _STEPS
 
 
 def _refusal(wanted: float, gpu: Gpu, possible: float) -> Infeasible | None:
-    needed = math.ceil(wanted * gpu.total_bytes)
+    needed = math.ceil(wanted * gpu.usable_bytes)
     if needed <= gpu.free_bytes:
         return None
     would = f"{possible:.3g} would work now" if possible >= SMALLEST else "nothing of use would work now"

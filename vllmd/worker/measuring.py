@@ -74,6 +74,10 @@ def of_worker(worker: Any, environment: Mapping[str, str] = os.environ) -> dict[
         if activation is not None and estimated:
             activation -= _whole(worker, "cudagraph_memory_estimate") or 0
     cache = _whole(worker, "available_kv_cache_memory_bytes")
+    requested = _whole(worker, "requested_memory")
+    if requested is not None and weights is not None and activation is not None and cache is not None:
+        # With what its older runner sets aside for graphs, which it says nowhere in all versions.
+        other = max(other or 0, requested - weights - activation - cache)
     if cache is None:  # given, and not worked out of what was measured
         cache = _whole(worker, "cache_config", "kv_cache_memory_bytes")
     found = {"weights_bytes": weights, "activation_bytes": activation, "other_bytes": other, "kv_cache_bytes": cache}
