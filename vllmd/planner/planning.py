@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner import batch, context, parallel, precision, share, use_cases
+from vllmd.planner import batch, context, numbers, parallel, precision, share, use_cases
 from vllmd.planner.choice import Choice, Draft, Infeasible
 from vllmd.planner.footprint import KvCache, measure
 from vllmd.planner.memory import GpuMemory, Sizes, beyond
@@ -69,6 +69,9 @@ def plan(request: Request) -> Plan | Infeasible:
     use_case = use_cases.named(request.use_case)
     if use_case is None:
         return _unknown_use_case(str(request.use_case))
+    odd = numbers.refusal(draft)
+    if odd is not None:
+        return odd
     if not request.auto:
         return _as_asked(draft, request)
     refused = context.refusal(draft, request.facts) or batch.refusal(draft)
