@@ -83,7 +83,7 @@ def shapes(
         for chosen in topology.sets(gpus, count):
             shape = Shape(chosen, size, stages, replicas, _reason(size, facts, gpus, chosen, topology, spread))
             if spread == "replicas" and several and "data_parallel_size" not in draft:
-                shape = _with_replicas(shape, facts, gpus)
+                yield from _with_replicas(shape, facts, gpus)
             yield shape
     if "pipeline_parallel_size" not in draft and replicas == 1 and _has_stages(facts):
         yield from _staged(fixed, facts, gpus, topology)
@@ -127,13 +127,18 @@ def _reason(
     return f"{heads}{kv} divided among {size} of {len(gpus)} GPUs; {apart}"
 
 
-def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Shape:
-    """Use what is left for replicas: of dense models, as those of experts are divided among replicas by vLLM."""
-    replicas = len(gpus) // shape.tensor
-    if facts is None or facts.experts or replicas < 2:
-        return shape
-    used = tuple(sorted(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[: replicas * shape.tensor], key=_index))
-    return dataclasses.replace(shape, gpus=used, replicas=replicas)
+def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Iterator[Shape]:
+    """Use what is left for replicas, or fewer of them where some GPUs are too full.
+
+    Of dense models only, as experts are divided among replicas by vLLM.
+    """
+    if facts is None or facts.experts:
+        return
+    each = shape.tensor * shape.pipeline
+    freest = sorted(gpus, key=lambda gpu: -gpu.free_bytes)
+    for replicas in range(len(gpus) // each, 1, -1):
+        used = tuple(sorted(freest[: replicas * each], key=_index))
+        yield dataclasses.replace(shape, gpus=used, replicas=replicas)
 
 
 def _index(gpu: Gpu) -> int:
