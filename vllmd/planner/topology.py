@@ -60,7 +60,7 @@ class Topology:
     def sets(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
         """List sets of so many GPUs that are worth trying, the best first: in one island, then near, then free.
 
-        Of islands the smallest that suffices comes first, so that the large ones stay whole.
+        Of islands the smallest that suffices comes first, so that the large ones stay whole; of equal ones the freer.
         """
         seen = set()
         for chosen in self._candidates(gpus, count):
@@ -70,16 +70,17 @@ class Topology:
                 yield chosen
 
     def _candidates(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
-        for island in sorted(self.islands(gpus), key=len):
-            if len(island) >= count > 1:
-                yield _freest(island, count)
+        inside = [(len(island), _freest(island, count)) for island in self.islands(gpus) if len(island) >= count > 1]
+        for _, chosen in sorted(inside, key=lambda one: (one[0], -min(gpu.free_bytes for gpu in one[1]))):
+            yield chosen
         if 1 < count < len(gpus) and self._links:
-            around = [self._around(start, gpus, count) for start in gpus]
+            around = [*(self._around(start, gpus, count) for start in gpus), _freest(gpus, count)]
             yield min(around, key=lambda chosen: (-min(gpu.free_bytes for gpu in chosen) >> 30, self._spread(chosen)))
         yield _freest(gpus, count)
 
     def _around(self, start: Gpu, gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
-        others = sorted((gpu for gpu in gpus if gpu is not start), key=lambda gpu: self._distance(start, gpu))
+        others = [gpu for gpu in gpus if gpu is not start]
+        others.sort(key=lambda gpu: (self._distance(start, gpu), -gpu.free_bytes))
         return _ordered([start, *others[: count - 1]])
 
     def _spread(self, gpus: Sequence[Gpu]) -> int:
