@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Draft, Infeasible, Source
-from vllmd.planner.topology import Topology
+from vllmd.planner.request import Request
+from vllmd.planner.topology import Topology, alike
 from vllmd.planner.use_cases import Spread
 
 _MOST_GPUS = 64
@@ -58,6 +59,38 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
         forever=True,
         invalid=True,
     )
+
+
+def ways(draft: Draft, request: Request, spread: Spread) -> Iterator[Shape]:
+    """List ways on GPUs that are alike, and only where a caller's sizes leave no other way on such that are not.
+
+    Of several kinds the one comes first on which fewer GPUs will do, if few are wanted, and stages come last on all.
+    """
+    topology = Topology(request.links)
+    groups = alike(request.gpus)
+    several = request.program == "engine"
+
+    def on(gpus: Sequence[Gpu]) -> Iterator[Shape]:
+        return shapes(draft, request.facts, gpus, topology, spread, several)
+
+    if len(groups) == 1:
+        yield from on(groups[0])
+        return
+    found = [_of_one_kind(shape, len(request.gpus), len(groups)) for group in groups for shape in on(group)]
+    few = spread == "fewest"
+    yield from sorted(found, key=lambda way: (way.pipeline, len(way.gpus) if few else 0))
+    if not found:
+        yield from on(whole(request.gpus))
+
+
+def whole(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Leave MIG slices out, among which no engine can be divided."""
+    return tuple(gpu for gpu in gpus if not gpu.mig_parent)
+
+
+def _of_one_kind(shape: Shape, gpus: int, kinds: int) -> Shape:
+    why = f"of {gpus} GPUs of {kinds} kinds, only such of one kind: {shape.gpus[0].product}"
+    return dataclasses.replace(shape, reason=f"{shape.reason}; {why}")
 
 
 def shapes(

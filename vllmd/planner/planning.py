@@ -1,6 +1,6 @@
 """Chooses engine arguments from the model, the GPUs and the use case: pure, and every choice has its reason.
 
-Ways to divide the model are tried in the order of `parallel.shapes`; the first on which the whole context that is
+Ways to divide the model are tried in the order of `parallel.ways`; the first on which the whole context that is
 wanted fits is taken, else the one with the longest. What the client set is never changed: it is kept, or the plan is
 infeasible, with what would make it feasible.
 """
@@ -8,7 +8,6 @@ infeasible, with what would make it feasible.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
@@ -87,7 +86,7 @@ def plan(request: Request) -> Plan | Infeasible:
 def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
     best: _Tried | None = None
     failed: list[Infeasible] = []
-    for shape in _shapes(draft, request, use_case):
+    for shape in parallel.ways(draft, request, use_case.spread):
         for large in (True, False) if batch.are_large(shape.gpus) else (False,):
             found = _try(draft.copy(), request, use_case, shape, large)
             if isinstance(found, Infeasible):
@@ -100,27 +99,6 @@ def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasibl
     if best is not None:
         return best.plan
     return _most_telling(failed) if failed else _too_few(draft, request)
-
-
-def _shapes(draft: Draft, request: Request, use_case: UseCase) -> Iterator[Shape]:
-    """List ways on GPUs that are alike, and only where a caller's sizes leave no other way on such that are not."""
-    topology = Topology(request.links)
-    groups = alike(request.gpus)
-    several = request.program == "engine"
-    any_group = False
-    for group in groups:
-        for shape in parallel.shapes(draft, request.facts, group, topology, use_case.spread, several):
-            any_group = True
-            yield _of_one_kind(shape, len(request.gpus), len(groups))
-    if not any_group and not any(gpu.mig_parent for gpu in request.gpus):
-        yield from parallel.shapes(draft, request.facts, request.gpus, topology, use_case.spread, several)
-
-
-def _of_one_kind(shape: Shape, gpus: int, kinds: int) -> Shape:
-    if kinds == 1:
-        return shape
-    why = f"of {gpus} GPUs of {kinds} kinds, only such of one kind: {shape.gpus[0].product}"
-    return dataclasses.replace(shape, reason=f"{shape.reason}; {why}")
 
 
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
@@ -245,7 +223,9 @@ def _as_asked(draft: Draft, request: Request) -> Plan | Infeasible:
     if count > len(request.gpus):
         return _too_few(draft, request)
     topology = Topology(request.links)
-    group = next((group for group in alike(request.gpus) if len(group) >= count), request.gpus)
+    group = next((group for group in alike(request.gpus) if len(group) >= count), parallel.whole(request.gpus))
+    if count > len(group):
+        return _too_few(draft, request)
     return Plan(draft.choices, next(topology.sets(group, count)))
 
 
