@@ -13,6 +13,9 @@ from vllmd.planner.use_cases import UseCase
 MOST = 1 << 40
 """No context is as long."""
 
+FITTING = -1
+"""As `max_model_len`: vLLM takes as long a context as fits."""
+
 SMALLEST = 256
 """A context below this is of no use to anybody, so the plan fails instead."""
 
@@ -44,7 +47,13 @@ def target(draft: Draft, facts: ModelFacts | None, use_case: UseCase) -> int | N
     wanted = whole_number(draft.get("max_model_len"))
     if wanted is not None or facts is None:
         return wanted
-    return min(facts.max_model_len or _UNNAMED, use_case.context or MOST)
+    return min(facts.max_model_len or _UNNAMED, use_case.context or MOST, _one_batch(draft) or MOST)
+
+
+def _one_batch(draft: Draft) -> int | None:
+    """Say how long a prompt may be that has to be computed at once; `None` if it need not, or vLLM sees to it."""
+    whole = draft.get("enable_chunked_prefill") is False
+    return whole_number(draft.get("max_num_batched_tokens")) if whole else None
 
 
 def settle(
@@ -66,14 +75,16 @@ def settle(
         use_case: what for.
     """
     longest = target(draft, facts, use_case)
-    if "max_model_len" in draft:
+    if "max_model_len" in draft and draft.get("max_model_len") != FITTING:
         if footprint is None or longest is None:
             return None
         return _refuse(longest, draft, footprint, pool, gpus)
     if footprint is None or longest is None:
         if use_case.context is not None and longest is not None:
             draft.choose("max_model_len", longest, "use case", f"as the use case {use_case.name} has it")
-        draft.choose("max_model_len", -1, "auto", "what fits is not known before the weights are read: vLLM fits it")
+        draft.choose(
+            "max_model_len", FITTING, "auto", "what fits is not known before the weights are read: vLLM fits it"
+        )
         return None
     fits = footprint.layout.longest(pool, longest)
     if fits < min(SMALLEST, longest):
@@ -86,6 +97,9 @@ def settle(
     elif longest == use_case.context:
         reason = f"as the use case {use_case.name} has it; the model's is {facts and facts.max_model_len}"
         draft.choose("max_model_len", fits, "use case", reason)
+    elif longest == _one_batch(draft):
+        reason = "without chunked prefill a prompt has to go into one batch of max_num_batched_tokens"
+        draft.choose("max_model_len", fits, "auto", reason)
     else:
         draft.choose("max_model_len", fits, "model", "vLLM's default for a model that names no maximum")
     return None
@@ -111,6 +125,25 @@ def _refuse(wanted: int, draft: Draft, footprint: Footprint, pool: int, gpus: Se
         },
         forever=not later,
         invalid=not later,
+    )
+
+
+def cache_refusal(cache: int, footprint: Footprint, gpus: Sequence[Gpu]) -> Infeasible | None:
+    """Refuse a `kv_cache_memory_bytes` that was set and is not there: vLLM takes it whatever the share is."""
+    smallest = min(gpus, key=lambda gpu: gpu.free_bytes)
+    needed = footprint.taken + footprint.graphs_beyond + cache
+    if needed <= smallest.free_bytes:
+        return None
+    never = needed > min(gpu.total_bytes for gpu in gpus)
+    possible = smallest.free_bytes - footprint.taken - footprint.graphs_beyond
+    would = f"kv_cache_memory_bytes={possible} would fit now" if possible > 0 else "none would fit now"
+    return Infeasible(
+        "INVALID_ENGINE_ARG" if never else "GPU_MEMORY_EXHAUSTED",
+        f"kv_cache_memory_bytes={cache} makes {gib(needed)} on each GPU with the weights and all else, and "
+        f"{gib(smallest.free_bytes)} of {gib(smallest.total_bytes)} is free on GPU {smallest.index}: {would}.",
+        {"needed_bytes": needed, "available_bytes": smallest.free_bytes, "missing_bytes": needed - smallest.free_bytes},
+        forever=never,
+        invalid=never,
     )
 
 

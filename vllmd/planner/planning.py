@@ -28,6 +28,9 @@ CPU_KV_BYTES = 1 << 30
 _BLOCK_OF_FP8 = 128
 """Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
 
+_OF_GENERATION = frozenset({"enable_chunked_prefill", "enable_prefix_caching"})
+"""vLLM warns of wrong results where an encoder is made to have these; for a model that pools it knows best."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
@@ -104,11 +107,12 @@ def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasibl
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
     """Settle everything for one way to divide the model."""
     gpus, facts = shape.gpus, request.facts
-    goal = context.target(draft, facts, use_case)
     _divide(draft, shape)
     batch.settle(draft, gpus, use_case, large)
     for name, value, reason in use_case.arguments:
-        draft.choose(name, value, "use case", reason)
+        if name not in _OF_GENERATION or facts is None or facts.runner == "generate":
+            draft.choose(name, value, "use case", reason)
+    goal = context.target(draft, facts, use_case)
     _reduce(draft, request, use_case, shape)
     decided = precision.settle(draft, facts, gpus)
     if isinstance(decided, Infeasible):
@@ -125,8 +129,10 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     own = draft.count("kv_cache_memory_bytes")
     usual = use_case.share
     if own is not None and footprint is not None:
-        usual = min(1.0, (footprint.taken + own) / min(gpu.total_bytes for gpu in gpus))
+        usual = min(1.0, (footprint.taken + own) / max(1, min(gpu.total_bytes for gpu in gpus)))
     full = share.settle(draft, gpus, usual, on_top, use_case.name)
+    if full is None and own is not None and footprint is not None:
+        full = context.cache_refusal(own, footprint, gpus)
     if full is not None:
         return full
     budget = min(int(gpu.total_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)

@@ -1,0 +1,67 @@
+"""Plans around what a caller has set where vLLM would not go along with the rest of the plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.fake_gpus import GIB
+from tests.fakes.models import asked, planned
+from vllmd.planner.choice import Infeasible
+from vllmd.planner.planning import plan
+
+
+@pytest.mark.parametrize("host", ["1xRTX3090", "8xH100"])
+def test_a_context_that_vllm_is_to_fit_is_left_to_it(host: str) -> None:
+    """-1 is no length that could be too long."""
+    assert planned(asked(host, client={"max_model_len": -1})).engine_args["max_model_len"] == -1
+
+
+def test_a_context_that_vllm_is_to_fit_is_refused_where_none_of_use_fits() -> None:
+    """As where nothing is set."""
+    found = plan(asked("1xRTX3060", client={"max_model_len": -1}))
+
+    assert isinstance(found, Infeasible)
+    assert found.reason == "MODEL_TOO_LARGE"
+
+
+def test_without_chunked_prefill_the_context_is_one_batch() -> None:
+    """vLLM refuses a longest prompt that does not go into a batch; it sees to that itself where no batch is named."""
+    whole = planned(asked("1xH200", client={"enable_chunked_prefill": False}))
+    wider = planned(asked("1xH200", client={"enable_chunked_prefill": False, "max_num_batched_tokens": 32768}))
+    unnamed = planned(asked("1xH200", use_case="download", client={"enable_chunked_prefill": False}))
+
+    assert whole.engine_args["max_model_len"] == whole.engine_args["max_num_batched_tokens"] == 8192
+    assert wider.engine_args["max_model_len"] == 32768
+    assert unnamed.engine_args["max_model_len"] == 2048
+    assert {one.name: one.reason for one in whole.choices}["max_model_len"].startswith("without chunked prefill")
+
+
+def test_a_cache_that_is_not_there_is_refused_with_what_would_be() -> None:
+    """vLLM takes as much as it is told to, whatever the share is, and dies of it."""
+    wanted = {"kv_cache_memory_bytes": 6 * GIB, "max_model_len": 2048}
+    found = plan(asked("1xRTX3090", client=wanted, taken={0: 0.2}))
+    assert isinstance(found, Infeasible)
+
+    assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
+    possible = found.numbers["available_bytes"] - (found.numbers["needed_bytes"] - 6 * GIB)
+    assert found.message.endswith(f"kv_cache_memory_bytes={possible} would fit now.")
+    fitting = planned(asked("1xRTX3090", client=wanted | {"kv_cache_memory_bytes": possible}, taken={0: 0.2}))
+    assert fitting.memory is not None
+    assert fitting.memory.free >= 0
+
+
+def test_a_cache_that_no_such_gpu_has_is_the_callers_mistake() -> None:
+    """Nobody waits for an engine to leave for it."""
+    found = plan(asked("1xRTX3090", client={"kv_cache_memory_bytes": 60 * GIB}))
+
+    assert isinstance(found, Infeasible)
+    assert (found.reason, found.forever, found.invalid) == ("INVALID_ENGINE_ARG", True, True)
+
+
+@pytest.mark.parametrize("use_case", ["production", "latency", "throughput"])
+def test_a_model_that_pools_keeps_its_own_ways_with_prompts(use_case: str) -> None:
+    """An encoder gives wrong results with chunks or shared prefixes, so vLLM decides."""
+    found = planned(asked("2xRTX3090", "bge-base-en-v1.5", use_case=use_case)).engine_args
+
+    assert {"enable_chunked_prefill", "enable_prefix_caching"}.isdisjoint(found)
+    assert found["max_model_len"] == 512
