@@ -36,6 +36,7 @@ def draft(**values: Any) -> Draft:
         ("cpu_offload_gb", 0),
         ("cpu_offload_gb", None),
         ("kv_cache_memory_bytes", 1 << 30),
+        ("max_cudagraph_capture_size", 0),
         ("seed", -7),
     ],
 )

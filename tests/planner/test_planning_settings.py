@@ -8,6 +8,7 @@ from tests.fakes.fake_gpus import GIB
 from tests.fakes.models import asked, planned
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import plan
+from vllmd.planner.use_cases import USE_CASES
 
 
 @pytest.mark.parametrize("host", ["1xRTX3090", "8xH100"])
@@ -65,3 +66,48 @@ def test_a_model_that_pools_keeps_its_own_ways_with_prompts(use_case: str) -> No
 
     assert {"enable_chunked_prefill", "enable_prefix_caching"}.isdisjoint(found)
     assert found["max_model_len"] == 512
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "use_case"),
+    [
+        ("1xRTX3090", "gemma-2-9b-it", "download"),
+        ("1xRTX4000ADA", "llama-3.1-8b", "download"),
+        ("1xRTX4000ADA", "llama-3.1-8b", "debate"),
+        ("2xH100", "llama-3.3-70b", "download"),
+    ],
+)
+def test_a_use_case_that_takes_less_than_the_usual_share_takes_more_rather_than_refuse(
+    host: str, model: str, use_case: str
+) -> None:
+    """On a host that nobody else uses a model that fits is loaded, whatever it is for."""
+    found = planned(asked(host, model, use_case=use_case))
+    share = next(one for one in found.choices if one.name == "gpu_memory_utilization")
+
+    assert share.value > USE_CASES[use_case].share
+    assert use_case not in share.reason
+    assert found.engine_args["max_model_len"] == USE_CASES[use_case].context
+
+
+def test_more_gpus_are_taken_before_a_larger_share() -> None:
+    """The share leaves room for others."""
+    found = planned(asked("2xRTX3090", "gemma-2-9b-it", use_case="download"))
+
+    assert (len(found.gpus), found.engine_args["gpu_memory_utilization"]) == (2, 0.7)
+
+
+def test_a_share_that_is_too_small_says_by_how_much() -> None:
+    """Though the GPU is empty."""
+    found = plan(asked("1xH100", client={"gpu_memory_utilization": 0.1}))
+
+    assert isinstance(found, Infeasible)
+    assert 8 * GIB < found.numbers["missing_bytes"] < 9 * GIB
+    assert "8.3 GiB is missing there" in found.message
+
+
+def test_what_would_not_fit_an_empty_gpu_is_not_said_to_wait_for_memory() -> None:
+    """Graphs and the sampler's rows come on top of the share, so they count as well."""
+    found = plan(asked("2xRTX3090", use_case="production", client={"max_num_seqs": 16384}))
+
+    assert isinstance(found, Infeasible)
+    assert (found.reason, found.forever) == ("MODEL_TOO_LARGE", True)

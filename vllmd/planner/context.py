@@ -154,15 +154,19 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
     never = footprint.layout.longest(_ever(draft, footprint, gpus), at_most) < least
     needed = footprint.taken + footprint.layout.bytes_of(least) + footprint.graphs_beyond
     there = smallest.total_bytes if never else smallest.free_bytes
+    missing = needed - there
+    if missing <= 0:  # it is the share that is too small
+        share = _largest_share(draft) if never else float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
+        missing = max(0, footprint.taken + footprint.layout.bytes_of(least) - int(smallest.total_bytes * share))
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
         f"The weights take {gib(footprint.weights)} on each of {len(gpus)} GPU(s), and all else but the KV cache "
         f"{gib(footprint.taken - footprint.weights)}. {gib(smallest.free_bytes)} of {gib(smallest.total_bytes)} is "
-        f"free on GPU {smallest.index}: {gib(max(0, needed - there))} is missing there for a KV cache of any use.",
+        f"free on GPU {smallest.index}: {gib(missing)} is missing there for a KV cache of any use.",
         {
             "weight_bytes": footprint.weights,
             "total_bytes": smallest.total_bytes,
-            "missing_bytes": max(0, needed - there),
+            "missing_bytes": missing,
         },
         forever=never,
     )
@@ -172,7 +176,16 @@ def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:
     """Work out what would be left for the KV cache if nobody else was on the GPUs."""
     if "kv_cache_memory_bytes" in draft:
         return int(draft.get("kv_cache_memory_bytes"))
+    share = _largest_share(draft)
+    on_top = 0 if _is_share_set(draft) else footprint.graphs_beyond
+    return footprint.pool(min(min(int(gpu.total_bytes * share), gpu.total_bytes - on_top) for gpu in gpus))
+
+
+def _largest_share(draft: Draft) -> float:
+    """Say what share there would be if nobody else was on the GPUs."""
     chosen = float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
-    mine = draft.source("gpu_memory_utilization") in ("client", "host")
-    share = chosen if mine else max(chosen, _USUAL_SHARE)
-    return footprint.pool(min(int(gpu.total_bytes * share) for gpu in gpus))
+    return chosen if _is_share_set(draft) else max(chosen, _USUAL_SHARE)
+
+
+def _is_share_set(draft: Draft) -> bool:
+    return draft.source("gpu_memory_utilization") in ("client", "host")

@@ -8,6 +8,7 @@ infeasible, with what would make it feasible.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
@@ -89,9 +90,9 @@ def plan(request: Request) -> Plan | Infeasible:
 def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
     best: _Tried | None = None
     failed: list[Infeasible] = []
-    for shape in parallel.ways(draft, request, use_case.spread):
+    for case, shape in _tries(draft, request, use_case):
         for large in (True, False) if batch.are_large(shape.gpus) else (False,):
-            found = _try(draft.copy(), request, use_case, shape, large)
+            found = _try(draft.copy(), request, case, shape, large)
             if isinstance(found, Infeasible):
                 failed.append(found)
                 continue
@@ -102,6 +103,14 @@ def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasibl
     if best is not None:
         return best.plan
     return _most_telling(failed) if failed else _too_few(draft, request)
+
+
+def _tries(draft: Draft, request: Request, use_case: UseCase) -> Iterator[tuple[UseCase, Shape]]:
+    """List all ways: with the share of the use case, and with the usual where it takes less, rather than none."""
+    usual = max(use_case.share, use_cases.GENERAL.share)
+    for case in (use_case, *((dataclasses.replace(use_case, share=usual),) if usual > use_case.share else ())):
+        for shape in parallel.ways(draft, request, use_case.spread):
+            yield case, shape
 
 
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
@@ -130,7 +139,8 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     usual = use_case.share
     if own is not None and footprint is not None:
         usual = min(1.0, (footprint.taken + own) / max(1, min(gpu.total_bytes for gpu in gpus)))
-    full = share.settle(draft, gpus, usual, on_top, use_case.name)
+    its_own = use_cases.named(use_case.name) is use_case
+    full = share.settle(draft, gpus, usual, on_top, use_case.name if its_own else "")
     if full is None and own is not None and footprint is not None:
         full = context.cache_refusal(own, footprint, gpus)
     if full is not None:
