@@ -107,10 +107,13 @@ def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasibl
 
 def _tries(draft: Draft, request: Request, use_case: UseCase) -> Iterator[tuple[UseCase, Shape]]:
     """List all ways: with the share of the use case, and with the usual where it takes less, rather than none."""
-    usual = max(use_case.share, use_cases.GENERAL.share)
-    for case in (use_case, *((dataclasses.replace(use_case, share=usual),) if usual > use_case.share else ())):
-        for shape in parallel.ways(draft, request, use_case.spread):
-            yield case, shape
+    shapes = []
+    for shape in parallel.ways(draft, request, use_case.spread):
+        shapes.append(shape)
+        yield use_case, shape
+    if use_case.share < use_cases.GENERAL.share:
+        wider = dataclasses.replace(use_case, share=use_cases.GENERAL.share)
+        yield from ((wider, shape) for shape in shapes)
 
 
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
