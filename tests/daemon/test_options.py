@@ -58,6 +58,12 @@ def test_engine_arguments_of_the_host_are_read_as_json_or_text() -> None:
     assert settings_of(parser().parse_args([])).engine_args == {}
 
 
+@pytest.mark.parametrize("text", ["NaN", "[1, -Infinity]", "1e999", "{", ""])
+def test_a_value_that_json_does_not_have_is_a_text(text: str) -> None:
+    """No client could be told of it otherwise, and every list of engines would fail."""
+    assert settings_of(parser().parse_args(["--engine-arg", f"seed={text}"])).engine_args == {"seed": text}
+
+
 @pytest.mark.parametrize("given", ["max_num_seqs", "=64", "max num seqs=64", "a.b=1"])
 def test_an_engine_argument_without_name_or_value_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As wrong usage, before anything is started."""
