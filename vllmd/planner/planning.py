@@ -29,6 +29,8 @@ CPU_KV_BYTES = 1 << 30
 _BLOCK_OF_FP8 = 128
 """Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
 
+_NO_SUCH_USE_CASE = "INVALID_USE_CASE"
+
 _OF_GENERATION = frozenset({"enable_chunked_prefill", "enable_prefix_caching"})
 """vLLM warns of wrong results where an encoder is made to have these; for a model that pools it knows best."""
 
@@ -64,6 +66,13 @@ class _Tried:
 
 def plan(request: Request) -> Plan | Infeasible:
     """Plan one engine; see `remedies.plan` for one that also says what would help where there is none."""
+    found = _plan(request)
+    if isinstance(found, Infeasible) and found.invalid and not request.client and found.reason != _NO_SUCH_USE_CASE:
+        return dataclasses.replace(found, invalid=False)  # what this host's configuration sets is no client's mistake
+    return found
+
+
+def _plan(request: Request) -> Plan | Infeasible:
     draft = Draft()
     for name, value in request.client.items():
         draft.choose(name, value, "client", "set by the client")
@@ -276,4 +285,4 @@ def _too_few(draft: Draft, request: Request) -> Infeasible:
 def _unknown_use_case(name: str) -> Infeasible:
     known = ", ".join(use_cases.USE_CASES)
     message = f"There is no use case {name!r}: it can be {known}."
-    return Infeasible("INVALID_USE_CASE", message, {}, forever=True, invalid=True)
+    return Infeasible(_NO_SUCH_USE_CASE, message, {}, forever=True, invalid=True)
