@@ -125,10 +125,8 @@ def test_what_would_not_fit_an_empty_gpu_is_not_said_to_wait_for_memory() -> Non
 )
 def test_what_the_host_sets_and_can_not_work_is_no_mistake_of_a_client(name: str, value: object) -> None:
     """Who only asked for a model is not told that the request makes no sense; who set the same is."""
-    by_host, by_client = (
-        plan(asked("1xT4", "opt-125m", host={name: value})),
-        plan(asked("1xT4", "opt-125m", client={name: value})),
-    )
+    by_host = plan(asked("1xT4", "opt-125m", host={name: value}))
+    by_client = plan(asked("1xT4", "opt-125m", client={name: value}))
 
     assert isinstance(by_host, Infeasible)
     assert isinstance(by_client, Infeasible)
