@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.fakes.fake_gpus import gpu
@@ -7,6 +9,7 @@ from tests.fakes.host import Host, wish
 from vllmd.api import convert
 from vllmd.engines.progress import LoadProgress, Phase
 from vllmd.engines.state import State
+from vllmd.planner.memory import GpuMemory
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
 from vllmd.worker.protocol import Measured
@@ -92,3 +95,35 @@ async def test_an_engine_says_what_it_measured() -> None:
 
         assert convert.engine(entry, 1, 0.0).report.measured_memory.weights_bytes == 1000
         assert not convert.engine(bare, 1, 0.0).report.HasField("measured_memory")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("", engine_pb2.USE_CASE_UNSPECIFIED),
+        ("debate", engine_pb2.USE_CASE_DEBATE),
+        ("of-a-later-daemon", engine_pb2.USE_CASE_UNSPECIFIED),
+    ],
+)
+async def test_an_engine_says_what_it_is_for(name: str, value: engine_pb2.UseCase.ValueType) -> None:
+    """Also one that was taken over from a later daemon, whose use case nobody here knows, can be listed."""
+    async with Host() as host:
+        entry, _ = await host.load(wish())
+        entry.wish = dataclasses.replace(entry.wish, use_case=name)
+
+        assert convert.engine(entry, 1, 0.0).use_case == value
+
+
+async def test_an_engine_says_what_was_planned_for_it() -> None:
+    """Byte by byte, where that is known."""
+    async with Host(gpu()) as host:
+        entry, _ = await host.load(wish())
+        unknown = convert.engine(entry, 1, 0.0)
+        assert entry.supervisor.plan is not None
+        memory = GpuMemory(total=80, weights=15, kv_cache=40, activation=3, graphs=2, other=1, held=4)
+        entry.supervisor.plan = dataclasses.replace(entry.supervisor.plan, memory=memory)
+        known = convert.engine(entry, 1, 0.0).planned_memory
+
+    assert not unknown.HasField("planned_memory")
+    assert (known.total_bytes, known.weights_bytes, known.kv_cache_bytes, known.held_bytes) == (80, 15, 40, 4)
+    assert (known.activation_bytes, known.graphs_bytes, known.other_bytes) == (3, 2, 1)

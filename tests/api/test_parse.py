@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from vllmd.api import parse
 from vllmd.errors import InvalidRequest
+from vllmd.planner.use_cases import USE_CASES
 from vllmd.scheduler.wish import Wish
+from vllmd.v1 import engine_pb2, generation_pb2
 from vllmd.v1 import engine_service_pb2 as pb
-from vllmd.v1 import generation_pb2
 from vllmd.worker.protocol import ChatPrompt, TextPrompt, TokenPrompt
 
 
@@ -102,6 +103,25 @@ def test_a_wish_is_what_the_client_set() -> None:
     assert parse.wish(request) == Wish("a/b", "v1", {"max_model_len": 8192, "dtype": "auto"}, auto_config=False)
     with pytest.raises(InvalidRequest, match="model is required"):
         parse.wish(pb.LoadModelRequest())
+
+
+@pytest.mark.parametrize("name", ["", *USE_CASES])
+def test_a_wish_says_what_it_is_for(name: str) -> None:
+    """By the planner's name; nothing if the client does not say."""
+    value = engine_pb2.UseCase.Value(f"USE_CASE_{name.upper() or 'UNSPECIFIED'}")
+
+    assert parse.wish(pb.LoadModelRequest(model="m", use_case=value)).use_case == name
+
+
+def test_a_use_case_of_a_later_client_is_refused_with_those_there_are() -> None:
+    """Rather than loading a model for something else."""
+    request = pb.LoadModelRequest.FromString(pb.LoadModelRequest(model="m").SerializeToString())
+    field = pb.LoadModelRequest.DESCRIPTOR.fields_by_name["use_case"].number
+    request.MergeFromString(bytes([field << 3, 99]))
+
+    with pytest.raises(InvalidRequest, match="does not know use case 99: it knows production, download") as refused:
+        parse.wish(request)
+    assert refused.value.reason == "INVALID_USE_CASE"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ import pty
 import signal
 import subprocess
 
+import pytest
+
 from tests.cli.conftest import Run, Spawn
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal
 from tests.fakes.samples import loaded, progress, stopped, weights
+from vllmd.planner.use_cases import USE_CASES
 from vllmd.v1 import engine_service_pb2 as pb
-from vllmd.v1.engine_pb2 import LoadProgress
+from vllmd.v1.engine_pb2 import LoadProgress, UseCase
 
 LEASE = "leases/5d41402abc4b2a76b9719d911017c592"
 
@@ -57,6 +60,24 @@ def test_options_reach_the_daemon(daemon: FakeDaemon, run: Run) -> None:
     expected.lease_ttl.seconds = 5400
     assert daemon.requests == [expected]
     assert "was loaded already" in result.stdout
+
+
+@pytest.mark.parametrize("name", list(USE_CASES))
+def test_what_a_model_is_for_reaches_the_daemon(daemon: FakeDaemon, run: Run, name: str) -> None:
+    """By the planner's name."""
+    daemon.load = [loaded()]
+
+    assert run("load", "m", "--use-case", name).exit_code == 0
+    assert daemon.requests == [pb.LoadModelRequest(model="m", use_case=UseCase.Value(f"USE_CASE_{name.upper()}"))]
+
+
+def test_a_use_case_of_no_such_name_is_misuse(daemon: FakeDaemon, run: Run) -> None:
+    """Nothing is sent, and those there are are named."""
+    result = run("load", "m", "--use-case", "chatting")
+
+    assert result.exit_code == 2
+    assert "production" in result.stderr
+    assert daemon.requests == []
 
 
 def test_json_is_one_message_a_line(daemon: FakeDaemon, run: Run) -> None:

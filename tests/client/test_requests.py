@@ -7,6 +7,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from vllmd.client.requests import duration, engine_name, generate_request, lease_name, load_request
+from vllmd.v1 import engine_pb2
 from vllmd.v1.generation_pb2 import ChatMessage
 
 
@@ -39,6 +40,19 @@ def test_engine_argument_in_two_spellings_is_refused() -> None:
     """Which one was meant is not for us to choose."""
     with pytest.raises(TypeError, match="max_model_len is given twice"):
         load_request("m", engine_args={"max-model-len": 1, "max_model_len": 2})
+
+
+@pytest.mark.parametrize("name", ["production", "Production", "throughput"])
+def test_load_request_says_what_the_model_is_for(name: str) -> None:
+    """By name, and by nothing if it is for nothing in particular."""
+    assert load_request("m", use_case=name).use_case == engine_pb2.UseCase.Value(f"USE_CASE_{name.upper()}")
+    assert load_request("m").use_case == engine_pb2.USE_CASE_UNSPECIFIED
+
+
+def test_use_case_of_no_such_name_is_refused() -> None:
+    """Before anything is sent, with the names there are."""
+    with pytest.raises(ValueError, match="no use case 'chatting': it can be production, download, debate"):
+        load_request("m", use_case="chatting")
 
 
 def test_duration_from_seconds_or_timedelta() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import pydantic
 import pytest
 
+from vllmd.config import UseCase
 from vllmd.daemon.main import main
 from vllmd.daemon.options import parser, settings_of
 
@@ -31,6 +33,60 @@ def test_options_become_settings() -> None:
     assert settings.idle_timeout == 600.0
     assert settings.listen == "127.0.0.1:1"
     assert settings_of(parser().parse_args(["--socket", "/x/y"])).socket == Path("/x/y")
+
+
+def test_engine_arguments_of_the_host_are_read_as_json_or_text() -> None:
+    """Spelt as vLLM's command line does or its Python; the last of two counts."""
+    given = [
+        "max-num-seqs=64",
+        "--enforce-eager=true",
+        "dtype=half",
+        'limit_mm_per_prompt={"image": 2}',
+        "kv_cache_dtype=",
+        "max_num_seqs=32",
+    ]
+    line = [f"--engine-arg={one}" for one in given]
+    settings = settings_of(parser().parse_args(line))
+
+    assert settings.engine_args == {
+        "max_num_seqs": 32,
+        "enforce_eager": True,
+        "dtype": "half",
+        "limit_mm_per_prompt": {"image": 2},
+        "kv_cache_dtype": "",
+    }
+    assert settings_of(parser().parse_args([])).engine_args == {}
+
+
+@pytest.mark.parametrize("text", ["NaN", "[1, -Infinity]", "1e999", "{", ""])
+def test_a_value_that_json_does_not_have_is_a_text(text: str) -> None:
+    """No client could be told of it otherwise, and every list of engines would fail."""
+    assert settings_of(parser().parse_args(["--engine-arg", f"seed={text}"])).engine_args == {"seed": text}
+
+
+@pytest.mark.parametrize("given", ["max_num_seqs", "=64", "max num seqs=64", "a.b=1"])
+def test_an_engine_argument_without_name_or_value_is_refused(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """As wrong usage, before anything is started."""
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["--engine-arg", given])
+
+    assert ended.value.code == 2
+    assert "is not NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", typing.get_args(UseCase))
+def test_a_host_says_what_its_models_are_for(name: str) -> None:
+    """By one of the use cases; nothing in particular unless it does."""
+    assert settings_of(parser().parse_args(["--use-case", name])).use_case == name
+    assert settings_of(parser().parse_args([])).use_case is None
+
+
+def test_a_use_case_of_no_such_name_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names there are."""
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--use-case", "chatting"])
+
+    assert "production" in capsys.readouterr().err
 
 
 def test_a_value_out_of_range_is_named() -> None:
@@ -71,4 +127,4 @@ def test_every_option_is_explained() -> None:
     unexplained = {action.dest for action in parser()._actions if "(default: " not in (action.help or "")}
 
     assert "examples:" in parser().format_help()
-    assert unexplained == {"help", "version", "check", "listen", "allowed_engine_args"}
+    assert unexplained == {"help", "version", "check", "listen", "allowed_engine_args", "engine_args"}

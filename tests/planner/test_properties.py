@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -16,14 +17,17 @@ from vllmd.models.facts import ModelFacts, read
 from vllmd.planner import remedies
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import Plan, plan
-from vllmd.planner.request import Request
+from vllmd.planner.request import Request, Tenant
 from vllmd.planner.use_cases import USE_CASES
 
 MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
 FACTS: dict[str, ModelFacts] = {
     path.parent.name: read(json.loads(path.read_text())) for path in sorted(MODELS.glob("*/config.json"))
 }
-HOSTS = ["1xRTX3060", "2xRTX3090", "3xRTX4090", "1xT4", "2xV100", "4xL40S", "1xH100", "8xH100", "1xH200", "4xA100-40GB"]
+HOSTS = [
+    "1xRTX3060", "2xRTX3090", "3xRTX4090", "1xT4", "2xV100", "4xL40S", "1xH100", "8xH100", "1xH200", "4xA100-40GB",
+    "4xRTX3090+nvlink", "2xRTX3090,1xH200", "4xRTX3060,1xL40S",
+]  # fmt: skip
 
 models = st.sampled_from(sorted(FACTS))
 use_cases = st.sampled_from([None, *USE_CASES])
@@ -125,10 +129,12 @@ OVERRIDES = {
     "data_parallel_size": st.integers(1, 4),
     "attention_backend": st.sampled_from(["FLASH_ATTN", "TRITON_ATTN"]),
     "cpu_offload_gb": st.floats(0, 64),
+    "enable_chunked_prefill": st.booleans(),
 }
+settings = st.fixed_dictionaries({}, optional=OVERRIDES)
 
 
-@given(models, hosts(), use_cases, st.fixed_dictionaries({}, optional=OVERRIDES), st.booleans())
+@given(models, hosts(), use_cases, settings, st.booleans())
 def test_what_is_set_is_kept_or_refused(
     model: str, host: Inventory, use_case: str | None, client: dict[str, Any], auto: bool
 ) -> None:
@@ -145,12 +151,44 @@ def test_what_is_set_is_kept_or_refused(
                 assert kept == client
 
 
-@given(models, hosts(), use_cases)
-def test_every_remedy_works(model: str, host: Inventory, use_case: str | None) -> None:
+@given(models, hosts(), use_cases, settings, st.sets(st.integers(0, 7)))
+def test_around_what_is_set_the_rest_fits(
+    model: str, host: Inventory, use_case: str | None, client: dict[str, Any], slices: set[int]
+) -> None:
+    """As many GPUs as parts, none of them a slice among others, and no more memory than there is nor longer prompts."""
+    gpus = tuple(dataclasses.replace(gpu, mig_parent="P") if gpu.index in slices else gpu for gpu in host.gpus)
+    found = plan(dataclasses.replace(request(model, host, use_case, **client), gpus=gpus))
+    assume(isinstance(found, Plan))
+    assert isinstance(found, Plan)
+    arguments = found.engine_args
+    sizes = (arguments.get(f"{name}_parallel_size", 1) for name in ("tensor", "pipeline", "data"))
+
+    assert len(found.gpus) == math.prod(sizes)
+    assert len(found.gpus) == 1 or not any(gpu.mig_parent for gpu in found.gpus)
+    if found.memory is not None and "gpu_memory_utilization" not in client:
+        assert found.memory.free >= 0
+    if arguments.get("enable_chunked_prefill") is False and "max_num_batched_tokens" in arguments:
+        assert arguments["max_model_len"] <= arguments["max_num_batched_tokens"]
+
+
+@given(models, hosts(), use_cases, settings, st.lists(st.tuples(st.integers(0, 7), shares), max_size=3))
+def test_every_remedy_works(
+    model: str, host: Inventory, use_case: str | None, client: dict[str, Any], held_by: list[tuple[int, float]]
+) -> None:
     """Whoever does what it says gets a plan."""
-    asked = request(model, host, use_case)
+    gpus = [(host.gpus[index % len(host.gpus)], share / len(held_by)) for index, share in held_by]
+    tenants = {f"e{n}": {gpu.uuid: int(gpu.used_bytes * share)} for n, (gpu, share) in enumerate(gpus)}
+    asked = request(model, host, use_case, **client)
+    asked = dataclasses.replace(asked, tenants=tuple(Tenant(name, used) for name, used in tenants.items()))
     found = remedies.plan(asked)
-    if isinstance(found, Infeasible):
-        for remedy in found.remedies:
-            if remedy.engine_args:
-                assert isinstance(plan(dataclasses.replace(asked, client=dict(remedy.engine_args))), Plan)
+    for remedy in found.remedies if isinstance(found, Infeasible) else ():
+        given_back = {gpu.uuid: sum(tenants[name].get(gpu.uuid, 0) for name in remedy.engines) for gpu in host.gpus}
+        left = tuple(
+            dataclasses.replace(
+                gpu, used_bytes=gpu.used_bytes - given_back[gpu.uuid], free_bytes=gpu.free_bytes + given_back[gpu.uuid]
+            )
+            for gpu in host.gpus
+        )
+        if remedy.engine_args or remedy.engines:
+            helped = dataclasses.replace(asked, client={**client, **remedy.engine_args}, gpus=left)
+            assert isinstance(plan(helped), Plan)

@@ -32,6 +32,7 @@ ENGINE = EngineRecord(
     spawned=2.0,
     ready=None,
     restarted=[3.0],
+    use_case="debate",
     restart=RestartRecord(
         due=9.0, failure=Failure("ENGINE_DIED", "It died.", ("a line",), (("a", "1"),)), reclaimed=True, counts=True
     ),
@@ -50,6 +51,12 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert journal.read(path, "b") == CONTENTS
     assert path.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["journal.json"]
+
+
+def test_an_engine_is_kept_for_what_it_was_made_for() -> None:
+    """Or the next daemon would share it with whoever wants it for something else."""
+    assert ENGINE.wish.use_case == "debate"
+    assert dataclasses.replace(ENGINE, use_case="").wish.use_case == ""
 
 
 def test_a_journal_of_another_boot_means_nothing(tmp_path: Path) -> None:
@@ -78,12 +85,13 @@ def test_a_journal_of_another_release_is_read(tmp_path: Path, old: bool) -> None
     journal.write(path, CONTENTS)
     contents = json.loads(path.read_text())
     if old:
+        del contents["engines"][0]["use_case"]
         del contents["engines"][0]["restart"], contents["engines"][0]["plan"]["profile_key"]
     else:
         contents["engines"][0]["colour"] = contents["colour"] = "blue"
     path.write_text(json.dumps(contents))
 
-    of_old = dataclasses.replace(ENGINE, restart=None, plan=dataclasses.replace(PLAN, profile_key=None))
+    of_old = dataclasses.replace(ENGINE, use_case="", restart=None, plan=dataclasses.replace(PLAN, profile_key=None))
 
     assert journal.read(path, "b") == dataclasses.replace(CONTENTS, engines=[of_old] if old else [ENGINE])
 

@@ -44,6 +44,18 @@ def test_who_leaves_the_size_open_shares_what_another_has_sized() -> None:
     assert not satisfies(Wish(MODEL, engine_args=sized), sized, Wish(MODEL, engine_args={"max_num_seqs": 9}))
 
 
+@pytest.mark.parametrize(
+    ("of_engine", "wanted", "granted"),
+    [("debate", "debate", True), ("debate", "", True), ("debate", "production", False), ("", "debate", False)],
+)
+def test_an_engine_is_shared_by_those_who_want_it_for_the_same(of_engine: str, wanted: str, granted: bool) -> None:
+    """Who does not say what for takes what there is; one that was made for something else is sized for that."""
+    made_for = Wish(MODEL, engine_args=ARGS, use_case=of_engine)
+
+    for effective in (EFFECTIVE, None):
+        assert satisfies(made_for, effective, Wish(MODEL, engine_args=ARGS, use_case=wanted)) == granted
+
+
 def test_before_there_is_a_plan_only_the_wish_counts() -> None:
     """An engine that is still to be planned grants what its own client named, and nothing more."""
     made_for = Wish(MODEL, engine_args=ARGS)

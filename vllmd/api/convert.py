@@ -87,7 +87,7 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         transitions=[_transition(item) for item in supervisor.life.story],
         restart_count=len(supervisor.restarted),
         adopted=supervisor.adopted,
-        use_case=engine_pb2.UseCase.Value(f"USE_CASE_{entry.wish.use_case.upper() or 'UNSPECIFIED'}"),
+        use_case=use_case(entry.wish.use_case),
     )
     if supervisor.plan is not None and supervisor.plan.memory is not None:
         result.planned_memory.CopyFrom(_planned_memory(supervisor.plan.memory))
@@ -126,6 +126,12 @@ def _planned_memory(value: GpuMemory) -> engine_pb2.GpuMemory:
         other_bytes=value.other,
         held_bytes=value.held,
     )
+
+
+def use_case(name: str) -> engine_pb2.UseCase.ValueType:
+    """Convert a use case; of an engine that was taken over it may be one that only a later daemon knows."""
+    known = engine_pb2.UseCase.DESCRIPTOR.values_by_name.get(f"USE_CASE_{name.upper()}")
+    return engine_pb2.UseCase.ValueType(known.number) if known is not None else engine_pb2.USE_CASE_UNSPECIFIED
 
 
 def measured_memory(value: Measured | None) -> engine_pb2.GpuMemory | None:

@@ -74,8 +74,16 @@ def load_request(
         disable_auto_config=not auto_config,
         lease_ttl=duration(lease_ttl),
         hold=hold,
-        use_case=UseCase.Value(f"USE_CASE_{use_case.upper() or 'UNSPECIFIED'}"),
+        use_case=_use_case(use_case),
     )
+
+
+def _use_case(name: str) -> UseCase.ValueType:
+    values = {value.name.removeprefix("USE_CASE_").lower(): value.number for value in UseCase.DESCRIPTOR.values}
+    nothing = values.pop("unspecified")
+    if name and name.lower() not in values:
+        raise ValueError(f"there is no use case {name!r}: it can be {', '.join(values)}")
+    return UseCase.ValueType(values[name.lower()] if name else nothing)
 
 
 def generate_request(

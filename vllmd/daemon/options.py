@@ -168,9 +168,11 @@ def engine_arg(text: str) -> tuple[str, typing.Any]:
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
-        return name, json.loads(value)
+        read = json.loads(value)
+        json.dumps(read, allow_nan=False)  # which clients could not be told of
     except ValueError:
         return name, value
+    return name, read
 
 
 def simulated_gpus(text: str) -> str:

@@ -13,6 +13,9 @@ from vllmd.planner.use_cases import UseCase
 MOST = 1 << 40
 """No context is as long."""
 
+FITTING = -1
+"""As `max_model_len`: vLLM takes as long a context as fits."""
+
 SMALLEST = 256
 """A context below this is of no use to anybody, so the plan fails instead."""
 
@@ -45,7 +48,13 @@ def target(draft: Draft, facts: ModelFacts | None, use_case: UseCase) -> int | N
     wanted = whole_number(draft.get("max_model_len"))
     if wanted is not None or facts is None:
         return wanted
-    return min(facts.max_model_len or _UNNAMED, use_case.context or MOST)
+    return min(facts.max_model_len or _UNNAMED, use_case.context or MOST, _one_batch(draft) or MOST)
+
+
+def _one_batch(draft: Draft) -> int | None:
+    """Say how long a prompt may be that has to be computed at once; `None` if it need not, or vLLM sees to it."""
+    whole = draft.get("enable_chunked_prefill") is False
+    return whole_number(draft.get("max_num_batched_tokens")) if whole else None
 
 
 def settle(
@@ -67,18 +76,16 @@ def settle(
         use_case: what for.
     """
     longest = target(draft, facts, use_case)
-    if draft.get("max_model_len") == -1:
-        longest = None  # vLLM is asked for what fits
-    if footprint is not None and longest is None and footprint.layout.longest(pool, SMALLEST) < SMALLEST:
-        return too_large(draft, footprint, gpus, SMALLEST)
-    if "max_model_len" in draft:
+    if "max_model_len" in draft and draft.get("max_model_len") != FITTING:
         if footprint is None or longest is None:
             return None
         return _refuse(longest, draft, footprint, pool, gpus)
     if footprint is None or longest is None:
         if use_case.context is not None and longest is not None:
             draft.choose("max_model_len", longest, "use case", f"as the use case {use_case.name} has it")
-        draft.choose("max_model_len", -1, "auto", "what fits is not known before the weights are read: vLLM fits it")
+        draft.choose(
+            "max_model_len", FITTING, "auto", "what fits is not known before the weights are read: vLLM fits it"
+        )
         return None
     kept = 0.0 if footprint.is_measured or "kv_cache_memory_bytes" in draft else _KEPT
     fits = footprint.layout.longest(int(pool * (1 - kept)), longest)
@@ -92,6 +99,9 @@ def settle(
     elif longest == use_case.context:
         reason = f"as the use case {use_case.name} has it; the model's is {facts and facts.max_model_len}"
         draft.choose("max_model_len", fits, "use case", reason)
+    elif longest == _one_batch(draft):
+        reason = "without chunked prefill a prompt has to go into one batch of max_num_batched_tokens"
+        draft.choose("max_model_len", fits, "auto", reason)
     else:
         draft.choose("max_model_len", fits, "model", "vLLM's default for a model that names no maximum")
     return None
@@ -125,17 +135,21 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
     smallest = min(gpus, key=lambda gpu: gpu.total_bytes)
     least = min(SMALLEST, at_most)
     never = footprint.layout.longest(_ever(draft, footprint, gpus), at_most) < least
-    budget = int(smallest.usable_bytes * float(draft.get("gpu_memory_utilization", _USUAL_SHARE)))
-    missing = footprint.taken + footprint.layout.bytes_of(least) + footprint.layout.block_bytes - budget
+    cache = footprint.layout.bytes_of(least) + footprint.layout.block_bytes
+    missing = footprint.taken + cache + footprint.graphs_beyond
+    missing -= smallest.usable_bytes if never else smallest.free_bytes
+    if missing <= 0:  # it is the share that is too small
+        share = _largest_share(draft) if never else float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
+        missing = max(0, footprint.taken + cache - int(smallest.usable_bytes * share))
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
         f"The weights take {gib(footprint.weights)} on each of {len(gpus)} GPU(s), and all else but the KV cache "
         f"{gib(footprint.taken - footprint.weights)}. {gib(smallest.free_bytes)} of {gib(smallest.total_bytes)} is "
-        f"free on GPU {smallest.index}: {gib(max(0, missing))} is missing there for a KV cache of any use.",
+        f"free on GPU {smallest.index}: {gib(missing)} is missing there for a KV cache of any use.",
         {
             "weight_bytes": footprint.weights,
             "total_bytes": smallest.total_bytes,
-            "missing_bytes": max(0, missing),
+            "missing_bytes": missing,
         },
         forever=never,
     )
@@ -145,7 +159,16 @@ def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:
     """Work out what would be left for the KV cache if nobody else was on the GPUs."""
     if "kv_cache_memory_bytes" in draft:
         return int(draft.get("kv_cache_memory_bytes"))
+    share = _largest_share(draft)
+    on_top = 0 if _is_share_set(draft) else footprint.graphs_beyond
+    return footprint.pool(min(min(int(gpu.usable_bytes * share), gpu.usable_bytes - on_top) for gpu in gpus))
+
+
+def _largest_share(draft: Draft) -> float:
+    """Say what share there would be if nobody else was on the GPUs."""
     chosen = float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
-    mine = draft.source("gpu_memory_utilization") in ("client", "host")
-    share = chosen if mine else max(chosen, _USUAL_SHARE)
-    return footprint.pool(min(int(gpu.usable_bytes * share) for gpu in gpus))
+    return chosen if _is_share_set(draft) else max(chosen, _USUAL_SHARE)
+
+
+def _is_share_set(draft: Draft) -> bool:
+    return draft.source("gpu_memory_utilization") in ("client", "host")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Draft, Infeasible, Source
-from vllmd.planner.topology import Topology
+from vllmd.planner.request import Request
+from vllmd.planner.topology import Topology, alike
 from vllmd.planner.use_cases import Spread
 
 _MOST_GPUS = 64
@@ -66,6 +67,38 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
     )
 
 
+def ways(draft: Draft, request: Request, spread: Spread) -> Iterator[Shape]:
+    """List ways on GPUs that are alike, and only where a caller's sizes leave no other way on such that are not.
+
+    Of several kinds the one comes first on which fewer GPUs will do, if few are wanted, and stages come last on all.
+    """
+    topology = Topology(request.links)
+    groups = alike(request.gpus)
+    several = request.program == "engine"
+
+    def on(gpus: Sequence[Gpu]) -> Iterator[Shape]:
+        return shapes(draft, request.facts, gpus, topology, spread, several)
+
+    if len(groups) == 1:
+        yield from on(groups[0])
+        return
+    found = [_of_one_kind(shape, len(request.gpus), len(groups)) for group in groups for shape in on(group)]
+    few = spread == "fewest"
+    yield from sorted(found, key=lambda way: (way.pipeline, len(way.gpus) if few else 0))
+    if not found:
+        yield from on(whole(request.gpus))
+
+
+def whole(gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """Leave MIG slices out, among which no engine can be divided."""
+    return tuple(gpu for gpu in gpus if not gpu.mig_parent)
+
+
+def _of_one_kind(shape: Shape, gpus: int, kinds: int) -> Shape:
+    why = f"of {gpus} GPUs of {kinds} kinds, only such of one kind: {shape.gpus[0].product}"
+    return dataclasses.replace(shape, reason=f"{shape.reason}; {why}")
+
+
 def shapes(
     draft: Draft, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology, spread: Spread, several: bool
 ) -> Iterator[Shape]:
@@ -89,7 +122,7 @@ def shapes(
         for chosen in topology.sets(gpus, count):
             shape = Shape(chosen, size, stages, replicas, _reason(size, facts, gpus, chosen, topology, spread))
             if spread == "replicas" and several and "data_parallel_size" not in draft:
-                shape = _with_replicas(shape, facts, gpus)
+                yield from _with_replicas(shape, facts, gpus)
             yield shape
     if "pipeline_parallel_size" not in draft and replicas == 1 and _has_stages(facts):
         yield from _staged(fixed, facts, gpus, topology)
@@ -134,14 +167,18 @@ def _reason(
     return f"{heads}{kv} divided among {size} of {len(gpus)} GPUs; {apart}"
 
 
-def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Shape:
-    """Use what is left for replicas: of dense models, as those of experts are divided among replicas by vLLM."""
+def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Iterator[Shape]:
+    """Use what is left for replicas, or fewer of them where some GPUs are too full.
+
+    Of dense models only, as experts are divided among replicas by vLLM.
+    """
+    if facts is None or facts.experts:
+        return
     each = shape.tensor * shape.pipeline
-    replicas = len(gpus) // each
-    if facts is None or facts.experts or replicas < 2:
-        return shape
-    used = tuple(sorted(sorted(gpus, key=lambda gpu: -gpu.free_bytes)[: replicas * each], key=_index))
-    return dataclasses.replace(shape, gpus=used, replicas=replicas)
+    freest = sorted(gpus, key=lambda gpu: -gpu.free_bytes)
+    for replicas in range(len(gpus) // each, 1, -1):
+        used = tuple(sorted(freest[: replicas * each], key=_index))
+        yield dataclasses.replace(shape, gpus=used, replicas=replicas)
 
 
 def _index(gpu: Gpu) -> int:

@@ -1,6 +1,6 @@
 """Chooses engine arguments from the model, the GPUs and the use case: pure, and every choice has its reason.
 
-Ways to divide the model are tried in the order of `parallel.shapes`; the first on which the whole context that is
+Ways to divide the model are tried in the order of `parallel.ways`; the first on which the whole context that is
 wanted fits is taken, else the one with the longest. What the client set is never changed: it is kept, or the plan is
 infeasible, with what would make it feasible.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner import batch, context, parallel, precision, share, use_cases
+from vllmd.planner import batch, context, numbers, parallel, precision, share, use_cases
 from vllmd.planner.choice import Choice, Draft, Infeasible
 from vllmd.planner.footprint import KvCache, measure
 from vllmd.planner.memory import GpuMemory, Sizes, beyond
@@ -28,6 +28,11 @@ CPU_KV_BYTES = 1 << 30
 
 _BLOCK_OF_FP8 = 128
 """Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
+
+_NO_SUCH_USE_CASE = "INVALID_USE_CASE"
+
+_OF_GENERATION = frozenset({"enable_chunked_prefill", "enable_prefix_caching"})
+"""vLLM warns of wrong results where an encoder is made to have these; for a model that pools it knows best."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,6 +66,13 @@ class _Tried:
 
 def plan(request: Request) -> Plan | Infeasible:
     """Plan one engine; see `remedies.plan` for one that also says what would help where there is none."""
+    found = _plan(request)
+    if isinstance(found, Infeasible) and found.invalid and not request.client and found.reason != _NO_SUCH_USE_CASE:
+        return dataclasses.replace(found, invalid=False)  # what this host's configuration sets is no client's mistake
+    return found
+
+
+def _plan(request: Request) -> Plan | Infeasible:
     draft = Draft()
     for name, value in request.client.items():
         draft.choose(name, value, "client", "set by the client")
@@ -69,6 +81,9 @@ def plan(request: Request) -> Plan | Infeasible:
     use_case = use_cases.named(request.use_case)
     if use_case is None:
         return _unknown_use_case(str(request.use_case))
+    odd = numbers.refusal(draft)
+    if odd is not None:
+        return odd
     if not request.auto:
         return _as_asked(draft, request)
     refused = context.refusal(draft, request.facts) or batch.refusal(draft)
@@ -84,9 +99,9 @@ def plan(request: Request) -> Plan | Infeasible:
 def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
     best: _Tried | None = None
     failed: list[Infeasible] = []
-    for shape in _shapes(draft, request, use_case):
+    for case, shape in _tries(draft, request, use_case):
         for large in (True, False) if batch.are_large(shape.gpus) else (False,):
-            found = _try(draft.copy(), request, use_case, shape, large)
+            found = _try(draft.copy(), request, case, shape, large)
             if isinstance(found, Infeasible):
                 failed.append(found)
                 continue
@@ -99,35 +114,26 @@ def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasibl
     return _most_telling(failed) if failed else _too_few(draft, request)
 
 
-def _shapes(draft: Draft, request: Request, use_case: UseCase) -> Iterator[Shape]:
-    """List ways on GPUs that are alike, and only where a caller's sizes leave no other way on such that are not."""
-    topology = Topology(request.links)
-    groups = alike(request.gpus)
-    several = request.program == "engine"
-    any_group = False
-    for group in groups:
-        for shape in parallel.shapes(draft, request.facts, group, topology, use_case.spread, several):
-            any_group = True
-            yield _of_one_kind(shape, len(request.gpus), len(groups))
-    if not any_group and not any(gpu.mig_parent for gpu in request.gpus):
-        yield from parallel.shapes(draft, request.facts, request.gpus, topology, use_case.spread, several)
-
-
-def _of_one_kind(shape: Shape, gpus: int, kinds: int) -> Shape:
-    if kinds == 1:
-        return shape
-    why = f"of {gpus} GPUs of {kinds} kinds, only such of one kind: {shape.gpus[0].product}"
-    return dataclasses.replace(shape, reason=f"{shape.reason}; {why}")
+def _tries(draft: Draft, request: Request, use_case: UseCase) -> Iterator[tuple[UseCase, Shape]]:
+    """List all ways: with the share of the use case, and with the usual where it takes less, rather than none."""
+    shapes = []
+    for shape in parallel.ways(draft, request, use_case.spread):
+        shapes.append(shape)
+        yield use_case, shape
+    if use_case.share < use_cases.GENERAL.share:
+        wider = dataclasses.replace(use_case, share=use_cases.GENERAL.share)
+        yield from ((wider, shape) for shape in shapes)
 
 
 def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large: bool) -> _Tried | Infeasible:
     """Settle everything for one way to divide the model."""
     gpus, facts = shape.gpus, request.facts
-    goal = context.target(draft, facts, use_case)
     _divide(draft, shape)
     batch.settle(draft, gpus, use_case, large)
     for name, value, reason in use_case.arguments:
-        draft.choose(name, value, "use case", reason)
+        if name not in _OF_GENERATION or facts is None or facts.runner == "generate":
+            draft.choose(name, value, "use case", reason)
+    goal = context.target(draft, facts, use_case)
     _reduce(draft, request, use_case, shape)
     decided = precision.settle(draft, facts, gpus)
     if isinstance(decided, Infeasible):
@@ -147,8 +153,9 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         refused = share.refusal(own, footprint.taken + footprint.graphs_beyond, gpus)
         if refused is not None:
             return refused
-        usual = min(1.0, (footprint.taken + own) / min(gpu.usable_bytes for gpu in gpus))
-    full = share.settle(draft, gpus, usual, on_top, use_case.name)
+        usual = min(1.0, (footprint.taken + own) / max(1, min(gpu.usable_bytes for gpu in gpus)))
+    its_own = use_cases.named(use_case.name) is use_case
+    full = share.settle(draft, gpus, usual, on_top, use_case.name if its_own else "")
     if full is not None:
         return full
     budget = min(int(gpu.usable_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
@@ -249,7 +256,9 @@ def _as_asked(draft: Draft, request: Request) -> Plan | Infeasible:
     if count > len(request.gpus):
         return _too_few(draft, request)
     topology = Topology(request.links)
-    group = next((group for group in alike(request.gpus) if len(group) >= count), request.gpus)
+    group = next((group for group in alike(request.gpus) if len(group) >= count), parallel.whole(request.gpus))
+    if count > len(group):
+        return _too_few(draft, request)
     return Plan(draft.choices, next(topology.sets(group, count)))
 
 
@@ -281,4 +290,4 @@ def _too_few(draft: Draft, request: Request) -> Infeasible:
 def _unknown_use_case(name: str) -> Infeasible:
     known = ", ".join(use_cases.USE_CASES)
     message = f"There is no use case {name!r}: it can be {known}."
-    return Infeasible("INVALID_USE_CASE", message, {}, forever=True, invalid=True)
+    return Infeasible(_NO_SUCH_USE_CASE, message, {}, forever=True, invalid=True)

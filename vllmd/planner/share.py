@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vllmd.gpu.inventory import Gpu
+from vllmd.gpu.inventory import Gpu, GpuProcess
 from vllmd.planner.choice import Draft, Infeasible, gib
 
 MARGIN_BYTES = 512 << 20
@@ -32,11 +32,12 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
         beyond: bytes that come on top of the share on each GPU.
         named: the use case that it is usual for; empty for none.
     """
-    tightest = min(gpus, key=lambda gpu: (gpu.free_bytes - MARGIN_BYTES) / gpu.usable_bytes)
+    tightest = min(gpus, key=lambda gpu: _possible(gpu, beyond))
     possible = _possible(tightest, beyond)
     wanted = draft.get("gpu_memory_utilization")
     if wanted is not None:
-        return _refusal(float(wanted), tightest, possible)
+        refused = (_refusal(float(wanted), gpu, possible) for gpu in gpus)
+        return next((one for one in refused if one is not None), None)
     if possible < SMALLEST:
         return _full(tightest)
     if possible >= usual:
@@ -78,6 +79,8 @@ def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
 
 
 def _possible(gpu: Gpu, beyond: int) -> float:
+    if gpu.usable_bytes <= 0:
+        return 0.0
     return math.floor((gpu.free_bytes - beyond - MARGIN_BYTES) / gpu.usable_bytes * _STEPS) / _STEPS
 
 
@@ -107,5 +110,10 @@ def _full(gpu: Gpu) -> Infeasible:
 
 def holders(gpu: Gpu) -> str:
     """Name the processes that hold most of a GPU's memory, in words that go on a sentence."""
-    known = sorted(((process.used_bytes or 0, process.pid) for process in gpu.processes), reverse=True)[:_NAMED_HOLDERS]
-    return f" (held by {', '.join(f'pid {pid}: {gib(size)}' for size, pid in known)})" if known else ""
+    known = sorted(gpu.processes, key=lambda process: -(process.used_bytes or 0))[:_NAMED_HOLDERS]
+    return f" (held by {', '.join(map(_holder, known))})" if known else ""
+
+
+def _holder(process: GpuProcess) -> str:
+    """Name one; inside a container the driver does not say how much it holds."""
+    return f"pid {process.pid}" + ("" if process.used_bytes is None else f": {gib(process.used_bytes)}")

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from vllmd.gpu.inventory import Gpu, GpuLink, Path
 
-_FAR = len(Path)
+_JOINED = -1
+_PATHS = tuple(Path)
+_FAR = len(_PATHS)
 
 
 class Topology:
@@ -17,14 +19,15 @@ class Topology:
     """
 
     def __init__(self, links: Sequence[GpuLink] = ()) -> None:
-        self._links = {frozenset((link.first, link.second)): link for link in links}
+        self._distances: dict[tuple[str, str], int] = {}
+        for link in links:
+            self._distances[link.first, link.second] = self._distances[link.second, link.first] = _distance(link)
         self._joins = any(link.nvlinks for link in links)
         self._islands: dict[tuple[str, ...], list[tuple[Gpu, ...]]] = {}
 
     def joined(self, first: Gpu, second: Gpu) -> bool:
         """Tell whether two GPUs reach each other over NVLink."""
-        link = self._links.get(frozenset((first.uuid, second.uuid)))
-        return link is not None and bool(link.nvlinks)
+        return self._distance(first, second) == _JOINED
 
     def all_joined(self, gpus: Sequence[Gpu]) -> bool:
         """Tell whether every two of some GPUs reach each other over NVLink; no for a single one."""
@@ -60,7 +63,7 @@ class Topology:
     def sets(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
         """List sets of so many GPUs that are worth trying, the best first: in one island, then near, then free.
 
-        Of islands the smallest that suffices comes first, so that the large ones stay whole.
+        Of islands the smallest that suffices comes first, so that the large ones stay whole; of equal ones the freer.
         """
         seen = set()
         for chosen in self._candidates(gpus, count):
@@ -70,26 +73,31 @@ class Topology:
                 yield chosen
 
     def _candidates(self, gpus: Sequence[Gpu], count: int) -> Iterator[tuple[Gpu, ...]]:
-        for island in sorted(self.islands(gpus), key=len):
-            if len(island) >= count > 1:
-                yield _freest(island, count)
-        if 1 < count < len(gpus) and self._links:
-            around = [self._around(start, gpus, count) for start in gpus]
-            yield min(around, key=lambda chosen: (-min(gpu.free_bytes for gpu in chosen) >> 30, self._spread(chosen)))
+        inside = [(len(island), _freest(island, count)) for island in self.islands(gpus) if len(island) >= count > 1]
+        for _, chosen in sorted(inside, key=lambda one: (one[0], -_least_free(one[1]))):
+            yield chosen
+        if 1 < count < len(gpus) and self._distances:
+            around = [*(self._around(start, gpus, count) for start in gpus), _freest(gpus, count)]
+            most = max(_least_free(chosen) >> 30 for chosen in around)
+            yield min((chosen for chosen in around if _least_free(chosen) >> 30 == most), key=self._spread)
         yield _freest(gpus, count)
 
     def _around(self, start: Gpu, gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:
-        others = sorted((gpu for gpu in gpus if gpu is not start), key=lambda gpu: self._distance(start, gpu))
+        others = [gpu for gpu in gpus if gpu is not start]
+        others.sort(key=lambda gpu: (self._distance(start, gpu), -gpu.free_bytes))
         return _ordered([start, *others[: count - 1]])
 
     def _spread(self, gpus: Sequence[Gpu]) -> int:
         return max((self._distance(one, other) for one in gpus for other in gpus if one is not other), default=0)
 
     def _distance(self, first: Gpu, second: Gpu) -> int:
-        if self.joined(first, second):
-            return -1
-        link = self._links.get(frozenset((first.uuid, second.uuid)))
-        return _FAR if link is None or link.path is None else list(Path).index(link.path)
+        return self._distances.get((first.uuid, second.uuid), _FAR)
+
+
+def _distance(link: GpuLink) -> int:
+    if link.nvlinks:
+        return _JOINED
+    return _FAR if link.path is None else _PATHS.index(link.path)
 
 
 def alike(gpus: Sequence[Gpu]) -> list[tuple[Gpu, ...]]:
@@ -99,6 +107,10 @@ def alike(gpus: Sequence[Gpu]) -> list[tuple[Gpu, ...]]:
         kind = (gpu.product, gpu.total_bytes, gpu.compute_capability, gpu.uuid if gpu.mig_parent else None)
         groups.setdefault(kind, []).append(gpu)
     return sorted(map(tuple, groups.values()), key=lambda group: -sum(gpu.free_bytes for gpu in group))
+
+
+def _least_free(gpus: Sequence[Gpu]) -> int:
+    return min(gpu.free_bytes for gpu in gpus)
 
 
 def _freest(gpus: Sequence[Gpu], count: int) -> tuple[Gpu, ...]:

@@ -78,7 +78,8 @@ class Prospects:
                 return await files.facts_of(wish.model, wish.revision)
             except VllmdError:
                 return None
-        python = None if _FETCHED_OTHERWISE & set(wish.engine_args) else self._ground.python
+        set_here = {*wish.engine_args, *(self._ground.engine_args if wish.auto_config else ())}
+        python = None if _FETCHED_OTHERWISE & set_here else self._ground.python
         return await files.facts_of(wish.model, wish.revision, python)
 
     def _request(
@@ -98,12 +99,18 @@ class Prospects:
             links=links,
             auto=wish.auto_config,
             profiles=self._ground.profiles.lookup if self._ground.backend == "vllm" else nothing_known,
-            tenants=_tenants(engines, free),
+            tenants=self._tenants(engines, free),
         )
 
+    def _tenants(self, engines: Sequence[Entry], gpus: Sequence[Gpu]) -> tuple[Tenant, ...]:
+        """Say which engines hold what, so that a plan can name those that are in the way.
 
-def _tenants(engines: Sequence[Entry], gpus: Sequence[Gpu]) -> tuple[Tenant, ...]:
-    """Say which engines hold what, so that a plan can name those that are in the way."""
-    supervisors = [entry.supervisor for entry in engines]
-    held = {one.id: {gpu.uuid: gpu.held_by(one.known_pids, 0) for gpu in gpus} for one in supervisors}
-    return tuple(Tenant(name, used) for name, used in held.items() if any(used.values()))
+        Where the driver does not say what processes hold, by what was seen to be taken when they were loaded.
+        """
+        tenants = []
+        for one in (entry.supervisor for entry in engines):
+            seen = self._ground.ledger.holding(one.id)
+            held = {gpu.uuid: gpu.held_by(one.known_pids, seen.get(gpu.uuid, 0)) for gpu in gpus}
+            if any(held.values()):
+                tenants.append(Tenant(one.id, held))
+        return tuple(tenants)

@@ -1,0 +1,134 @@
+"""Plans around what a caller has set where vLLM would not go along with the rest of the plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.fake_gpus import GIB
+from tests.fakes.models import asked, planned
+from vllmd.planner.choice import Infeasible
+from vllmd.planner.planning import plan
+from vllmd.planner.use_cases import USE_CASES
+
+
+@pytest.mark.parametrize("host", ["1xRTX3090", "8xH100"])
+def test_a_context_that_vllm_is_to_fit_is_left_to_it(host: str) -> None:
+    """-1 is no length that could be too long."""
+    assert planned(asked(host, client={"max_model_len": -1})).engine_args["max_model_len"] == -1
+
+
+def test_a_context_that_vllm_is_to_fit_is_refused_where_none_of_use_fits() -> None:
+    """As where nothing is set."""
+    found = plan(asked("1xRTX3060", client={"max_model_len": -1}))
+
+    assert isinstance(found, Infeasible)
+    assert found.reason == "MODEL_TOO_LARGE"
+
+
+def test_without_chunked_prefill_the_context_is_one_batch() -> None:
+    """vLLM refuses a longest prompt that does not go into a batch; it sees to that itself where no batch is named."""
+    whole = planned(asked("1xH200", client={"enable_chunked_prefill": False}))
+    wider = planned(asked("1xH200", client={"enable_chunked_prefill": False, "max_num_batched_tokens": 32768}))
+    unnamed = planned(asked("1xH200", use_case="download", client={"enable_chunked_prefill": False}))
+
+    assert whole.engine_args["max_model_len"] == whole.engine_args["max_num_batched_tokens"] == 8192
+    assert wider.engine_args["max_model_len"] == 32768
+    assert unnamed.engine_args["max_model_len"] == 2048
+    assert {one.name: one.reason for one in whole.choices}["max_model_len"].startswith("without chunked prefill")
+
+
+def test_a_cache_that_is_not_there_is_refused_with_what_would_be() -> None:
+    """vLLM takes as much as it is told to, whatever the share is, and dies of it."""
+    wanted = {"kv_cache_memory_bytes": 6 * GIB, "max_model_len": 2048}
+    found = plan(asked("1xRTX3090", client=wanted, taken={0: 0.2}))
+    assert isinstance(found, Infeasible)
+
+    assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
+    possible = found.numbers["free_bytes"] - (found.numbers["needed_bytes"] - 6 * GIB)
+    assert found.message.endswith(f"kv_cache_memory_bytes={possible} would fit.")
+    fitting = planned(asked("1xRTX3090", client=wanted | {"kv_cache_memory_bytes": possible}, taken={0: 0.2}))
+    assert fitting.memory is not None
+    assert fitting.memory.free >= 0
+
+
+def test_a_cache_that_no_such_gpu_has_is_the_callers_mistake() -> None:
+    """Nobody waits for an engine to leave for it."""
+    found = plan(asked("1xRTX3090", client={"kv_cache_memory_bytes": 60 * GIB}))
+
+    assert isinstance(found, Infeasible)
+    assert (found.reason, found.forever, found.invalid) == ("INVALID_ENGINE_ARG", True, True)
+
+
+@pytest.mark.parametrize("use_case", ["production", "latency", "throughput"])
+def test_a_model_that_pools_keeps_its_own_ways_with_prompts(use_case: str) -> None:
+    """An encoder gives wrong results with chunks or shared prefixes, so vLLM decides."""
+    found = planned(asked("2xRTX3090", "bge-base-en-v1.5", use_case=use_case)).engine_args
+
+    assert {"enable_chunked_prefill", "enable_prefix_caching"}.isdisjoint(found)
+    assert found["max_model_len"] == 512
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "use_case"),
+    [
+        ("1xRTX3090", "gemma-2-9b-it", "download"),
+        ("1xRTX4000ADA", "llama-3.1-8b", "download"),
+        ("1xRTX4000ADA", "llama-3.1-8b", "debate"),
+        ("2xH100", "llama-3.3-70b", "download"),
+    ],
+)
+def test_a_use_case_that_takes_less_than_the_usual_share_takes_more_rather_than_refuse(
+    host: str, model: str, use_case: str
+) -> None:
+    """On a host that nobody else uses a model that fits is loaded, whatever it is for."""
+    found = planned(asked(host, model, use_case=use_case))
+    share = next(one for one in found.choices if one.name == "gpu_memory_utilization")
+
+    assert share.value > USE_CASES[use_case].share
+    assert use_case not in share.reason
+    assert found.engine_args["max_model_len"] == USE_CASES[use_case].context
+
+
+def test_more_gpus_are_taken_before_a_larger_share() -> None:
+    """The share leaves room for others."""
+    found = planned(asked("2xRTX3090", "gemma-2-9b-it", use_case="download"))
+
+    assert (len(found.gpus), found.engine_args["gpu_memory_utilization"]) == (2, 0.7)
+
+
+def test_a_share_that_is_too_small_says_by_how_much() -> None:
+    """Though the GPU is empty."""
+    found = plan(asked("1xH100", client={"gpu_memory_utilization": 0.1}))
+
+    assert isinstance(found, Infeasible)
+    assert 8 * GIB < found.numbers["missing_bytes"] < 9 * GIB
+    assert "8.3 GiB is missing there" in found.message
+
+
+def test_what_would_not_fit_an_empty_gpu_is_not_said_to_wait_for_memory() -> None:
+    """Graphs and the sampler's rows come on top of the share, so they count as well."""
+    found = plan(asked("2xRTX3090", use_case="production", client={"max_num_seqs": 16384}))
+
+    assert isinstance(found, Infeasible)
+    assert (found.reason, found.forever) == ("MODEL_TOO_LARGE", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_model_len", 8192),
+        ("tensor_parallel_size", 5),
+        ("quantization", "awq"),
+        ("dtype", "bfloat17"),
+        ("kv_cache_memory_bytes", 60 * GIB),
+    ],
+)
+def test_what_the_host_sets_and_can_not_work_is_no_mistake_of_a_client(name: str, value: object) -> None:
+    """Who only asked for a model is not told that the request makes no sense; who set the same is."""
+    by_host = plan(asked("1xT4", "opt-125m", host={name: value}))
+    by_client = plan(asked("1xT4", "opt-125m", client={name: value}))
+
+    assert isinstance(by_host, Infeasible)
+    assert isinstance(by_client, Infeasible)
+    assert (by_host.reason, by_host.invalid) == (by_client.reason, not by_client.invalid)
+    assert by_client.invalid

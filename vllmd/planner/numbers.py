@@ -1,0 +1,43 @@
+"""Which values a plan can calculate with: a number in words, or one that can't be, is refused instead of guessed at."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from vllmd.planner.choice import Draft, Infeasible, whole_number
+
+_PARTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+_SIZES = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_memory_bytes")
+"""Open if they are `None`."""
+
+
+def refusal(draft: Draft) -> Infeasible | None:
+    """Refuse what was set and is no such number as the argument takes."""
+    values = draft.engine_args
+    for name in _PARTS:
+        if name in values and whole_number(values[name]) is None:
+            return _invalid(draft, name, "a whole number from 1")
+    for name in _SIZES:
+        if values.get(name) is not None and whole_number(values[name]) is None:
+            return _invalid(draft, name, "a whole number from 1")
+    length = values.get("max_model_len")
+    if length is not None and whole_number(length) is None and not (type(length) is int and length == -1):
+        return _invalid(draft, "max_model_len", "a whole number from 1, or -1 for what fits")
+    name = "gpu_memory_utilization"
+    if name in values and not (_is_number(values[name]) and 0 < values[name] <= 1):
+        return _invalid(draft, name, "a number over 0, at most 1")
+    offloaded = values.get("cpu_offload_gb")
+    if offloaded is not None and not (_is_number(offloaded) and offloaded >= 0):
+        return _invalid(draft, "cpu_offload_gb", "a number from 0")
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _invalid(draft: Draft, name: str, rule: str) -> Infeasible:
+    where = ", as this host's configuration sets it" if draft.source(name) == "host" else ""
+    message = f"Engine argument {name} must be {rule}, not {draft.engine_args[name]!r}{where}."
+    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=draft.source(name) == "client")
