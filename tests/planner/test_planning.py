@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from tests.fakes.fake_gpus import GIB, gpu
 from vllmd.gpu import products
 from vllmd.gpu.inventory import Gpu
-from vllmd.models.facts import ModelFacts, read
+from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import CPU_KV_BYTES, Plan, plan
@@ -184,21 +183,6 @@ def test_an_engine_is_not_divided_among_slices() -> None:
     assert len(found.gpus) == found.engine_args["tensor_parallel_size"] == 1
     assert refused.reason == "NOT_ENOUGH_GPUS"
     assert "MIG" in refused.message
-
-
-def test_experts_in_blocks_are_divided_whole() -> None:
-    """Where a part of one would be no whole number of blocks, which vLLM refuses to load."""
-    config = json.loads((MODELS / "qwen3-30b-a3b" / "config.json").read_text())
-    packed = {"quant_method": "fp8", "weight_block_size": [128, 128]}
-    plain, blocks = read(config), read(config | {"quantization_config": packed})
-    host = products.inventory("4xH100")
-    divided = plan(Request(facts=blocks, gpus=host.gpus, links=host.links))
-    usual = plan(Request(facts=plain, gpus=host.gpus, links=host.links))
-    assert isinstance(divided, Plan)
-    assert isinstance(usual, Plan)
-
-    assert divided.engine_args["enable_expert_parallel"] is True
-    assert "enable_expert_parallel" not in usual.engine_args
 
 
 def test_what_an_earlier_load_took_is_gone_by() -> None:

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner import batch, context, numbers, parallel, precision, share, use_cases
+from vllmd.planner import batch, collectives, context, numbers, parallel, precision, share, use_cases
 from vllmd.planner.choice import Choice, Draft, Infeasible
 from vllmd.planner.footprint import KvCache, measure
 from vllmd.planner.memory import GpuMemory, Sizes, beyond
 from vllmd.planner.parallel import Shape
-from vllmd.planner.precision import Precision
 from vllmd.planner.profile import Key, key
 from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology, alike
@@ -25,9 +24,6 @@ from vllmd.planner.use_cases import UseCase
 
 CPU_KV_BYTES = 1 << 30
 """KV cache of an engine on the CPU, where vLLM would take a share of main memory."""
-
-_BLOCK_OF_FP8 = 128
-"""Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
 
 _NO_SUCH_USE_CASE = "INVALID_USE_CASE"
 
@@ -134,11 +130,11 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         if name not in _OF_GENERATION or facts is None or facts.runner == "generate":
             draft.choose(name, value, "use case", reason)
     goal = context.target(draft, facts, use_case)
-    _reduce(draft, request, use_case, shape)
+    collectives.settle(draft, request, use_case, shape)
     decided = precision.settle(draft, facts, gpus)
     if isinstance(decided, Infeasible):
         return decided
-    _keep_blocks_whole(draft, decided, shape.tensor)
+    collectives.keep_blocks_whole(draft, decided, shape.tensor)
     refused = batch.refusal(draft)
     if refused is not None:
         return refused
@@ -189,37 +185,6 @@ def _divide(draft: Draft, shape: Shape) -> None:
     if shape.replicas > 1:
         reason = f"{shape.replicas} copies of the model, each with requests of its own"
         draft.choose("data_parallel_size", shape.replicas, "use case", reason)
-
-
-def _reduce(draft: Draft, request: Request, use_case: UseCase, shape: Shape) -> None:
-    """Choose whether GPUs reduce through each other's memory: where NVLink joins all of them, on server boards."""
-    topology = Topology(request.links)
-    kin = [gpu for gpu in request.gpus if gpu.product == shape.gpus[0].product]
-    if shape.tensor > 1 and topology.all_joined(shape.gpus) and not _is_consumer(shape.gpus[0]):
-        draft.choose("disable_custom_all_reduce", False, "hardware", "NVLink joins all of the GPUs")
-    elif shape.tensor > 1 or (use_case.name and (_is_consumer(kin[0]) or not _may_join(topology, kin))):
-        consumer = _is_consumer(shape.gpus[0])
-        reason = "GeForce boards do not" if consumer else "without NVLink between all of them GPUs do not"
-        draft.choose("disable_custom_all_reduce", True, "hardware", f"{reason} reach each other's memory reliably")
-
-
-def _may_join(topology: Topology, kin: list[Gpu]) -> bool:
-    return len(kin) < 2 or topology.all_joined(kin)
-
-
-def _is_consumer(gpu: Gpu) -> bool:
-    return "GEFORCE" in gpu.product.upper()
-
-
-def _keep_blocks_whole(draft: Draft, decided: Precision, tensor: int) -> None:
-    """Divide experts one by one where their matrices, packed in blocks, can't be divided further."""
-    facts = decided.facts
-    if facts is None or not facts.experts or facts.quantization is None or tensor < 2:
-        return
-    inner = facts.expert_intermediate_size or facts.intermediate_size or 0
-    if facts.quantization.method == "fp8" and facts.quantization.blocks and (inner // tensor) % _BLOCK_OF_FP8:
-        reason = f"{inner // tensor} of an expert's {inner} columns are no whole blocks of {_BLOCK_OF_FP8}"
-        draft.choose("enable_expert_parallel", True, "model", f"{reason}: experts are divided whole")
 
 
 def _sizes(draft: Draft, request: Request, shape: Shape) -> Sizes:

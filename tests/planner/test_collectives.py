@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from vllmd.gpu import products
+from vllmd.models.facts import read
+from vllmd.planner.planning import Plan, plan
+from vllmd.planner.request import Request
+
+MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
+LLAMA = read(json.loads((MODELS / "llama-3.1-8b" / "config.json").read_text()))
+
+
+def reduces(host: str, use_case: str = "") -> object:
+    """Whether custom all-reduce is switched off; None if that is left to vLLM."""
+    there = products.inventory(host)
+    found = plan(Request(use_case=use_case, facts=LLAMA, gpus=there.gpus, links=there.links))
+    assert isinstance(found, Plan)
+    return found.engine_args.get("disable_custom_all_reduce")
+
+
+@pytest.mark.parametrize(
+    ("host", "off"),
+    [("2xH100", False), ("4xL40S", True), ("2xRTX3090", True), ("2xRTX3090+nvlink", True), ("1xH100", None)],
+)
+def test_gpus_reduce_through_each_others_memory_where_that_is_reliable(host: str, off: bool | None) -> None:
+    """NVLink between all of them, on server boards; a single GPU has nothing to reduce."""
+    assert reduces(host) is off
+
+
+@pytest.mark.parametrize(("host", "off"), [("1xRTX3090", True), ("4xL40S", True), ("1xH200", None), ("8xH100", None)])
+def test_a_use_case_says_so_for_a_single_gpu_as_well(host: str, off: bool | None) -> None:
+    """By the host that it is on: whoever takes the arguments along to more of its GPUs is on the safe side."""
+    assert reduces(host, "debate") is off
+
+
+def test_experts_in_blocks_are_divided_whole() -> None:
+    """Where a part of one would be no whole number of blocks, which vLLM refuses to load."""
+    config = json.loads((MODELS / "qwen3-30b-a3b" / "config.json").read_text())
+    packed = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    plain, blocks = read(config), read(config | {"quantization_config": packed})
+    host = products.inventory("4xH100")
+    divided = plan(Request(facts=blocks, gpus=host.gpus, links=host.links))
+    usual = plan(Request(facts=plain, gpus=host.gpus, links=host.links))
+    assert isinstance(divided, Plan)
+    assert isinstance(usual, Plan)
+
+    assert divided.engine_args["enable_expert_parallel"] is True
+    assert "enable_expert_parallel" not in usual.engine_args

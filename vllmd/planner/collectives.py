@@ -1,0 +1,45 @@
+"""How the GPUs of one engine work together: how they reduce, and what of an expert each of them has."""
+
+from __future__ import annotations
+
+from vllmd.gpu.inventory import Gpu
+from vllmd.planner.choice import Draft
+from vllmd.planner.parallel import Shape
+from vllmd.planner.precision import Precision
+from vllmd.planner.request import Request
+from vllmd.planner.topology import Topology
+from vllmd.planner.use_cases import UseCase
+
+_BLOCK_OF_FP8 = 128
+"""Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
+
+
+def settle(draft: Draft, request: Request, use_case: UseCase, shape: Shape) -> None:
+    """Choose whether GPUs reduce through each other's memory: where NVLink joins all of them, on server boards."""
+    topology = Topology(request.links)
+    kin = [gpu for gpu in request.gpus if gpu.product == shape.gpus[0].product]
+    if shape.tensor > 1 and topology.all_joined(shape.gpus) and not _is_consumer(shape.gpus[0]):
+        draft.choose("disable_custom_all_reduce", False, "hardware", "NVLink joins all of the GPUs")
+    elif shape.tensor > 1 or (use_case.name and (_is_consumer(kin[0]) or not _may_join(topology, kin))):
+        consumer = _is_consumer(shape.gpus[0])
+        reason = "GeForce boards do not" if consumer else "without NVLink between all of them GPUs do not"
+        draft.choose("disable_custom_all_reduce", True, "hardware", f"{reason} reach each other's memory reliably")
+
+
+def _may_join(topology: Topology, kin: list[Gpu]) -> bool:
+    return len(kin) < 2 or topology.all_joined(kin)
+
+
+def _is_consumer(gpu: Gpu) -> bool:
+    return "GEFORCE" in gpu.product.upper()
+
+
+def keep_blocks_whole(draft: Draft, decided: Precision, tensor: int) -> None:
+    """Divide experts one by one where their matrices, packed in blocks, can't be divided further."""
+    facts = decided.facts
+    if facts is None or not facts.experts or facts.quantization is None or tensor < 2:
+        return
+    inner = facts.expert_intermediate_size or facts.intermediate_size or 0
+    if facts.quantization.method == "fp8" and facts.quantization.blocks and (inner // tensor) % _BLOCK_OF_FP8:
+        reason = f"{inner // tensor} of an expert's {inner} columns are no whole blocks of {_BLOCK_OF_FP8}"
+        draft.choose("enable_expert_parallel", True, "model", f"{reason}: experts are divided whole")
