@@ -22,6 +22,7 @@ import sys
 import time
 from typing import Any
 
+from tests.fakes import measured_loads
 from vllmd.gpu.inventory import Gpu, Inventory
 from vllmd.gpu.nvml import Nvml
 from vllmd.models.facts import ModelFacts, read
@@ -33,6 +34,7 @@ from vllmd.planner.request import Request
 
 MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
 _LOAD_SECONDS = 400
+_TELLING = ("tensor_parallel_size", "pipeline_parallel_size", "quantization", "kv_cache_dtype", "enforce_eager")
 _GRAPHS = re.compile(r"Graph capturing finished in .* took ([\d.]+) GiB")
 
 
@@ -140,6 +142,23 @@ def row(job: Job, made: Plan, found: dict[str, Any], again: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def recorded() -> None:
+    """Hold what the planner reckons today against the loads that were recorded."""
+    print("| model | set | weights, GiB | all else in the share, GiB | KV cache, tokens |\n|---|---|---|---|---|")
+    for load in measured_loads.LOADS:
+        sizes = f"{load['max_num_seqs']} requests, {load['max_num_batched_tokens']} tokens"
+        wanted = ", ".join([sizes, *(f"{name}={value}" for name, value in load["args"].items() if name in _TELLING)])
+        beside = load["requested_bytes"] - load["weights_bytes"] - load["kv_cache_bytes"]
+        cells = [
+            load["model"],
+            wanted,
+            _pair(measured_loads.weights_of(load), load["weights_bytes"]),
+            f"{_gib(sum(measured_loads.beside_of(load)))} / {_gib(beside)}",
+            _tokens(measured_loads.tokens_of(load), load["kv_cache_tokens"]),
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
 HEAD = """\
 | model | GPUs | context | weights, GiB | all else in the share, GiB | KV cache, tokens | most in use, GiB | load |
 |---|---|---|---|---|---|---|---|"""
@@ -219,11 +238,15 @@ def main() -> int:
     """Load them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL[:JSON]")
-    parser.add_argument("--engine-python", required=True)
+    parser.add_argument("--engine-python", default="python3", help="has vLLM (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="load each once more, planned by what the first took")
     parser.add_argument("--seconds", type=float, default=3600, help="begin no load later (default: %(default)s)")
     parser.add_argument("--logs", type=pathlib.Path, default=pathlib.Path("planning-logs"))
+    parser.add_argument("--recorded", action="store_true", help="load nothing: show the loads of tests/data/measured")
     options = parser.parse_args()
+    if options.recorded:
+        recorded()
+        return 0
     options.logs.mkdir(parents=True, exist_ok=True)
     run = Run(options)
     run.all([Job.of(text) for text in options.models])
