@@ -120,7 +120,11 @@ _KNOWN = (
         hint=lambda numbers: f"At most {numbers['model_max_len']} is possible." if "model_max_len" in numbers else "",
     ),
     _known(r"Unknown quantization method|[Uu]nknown engine argument", "INVALID_ENGINE_ARG", True),
-    _known(r"are not supported for now|does not recognize this architecture", "MODEL_UNSUPPORTED", True),
+    _known(
+        r"are not supported for now|does not recognize this architecture|was supported in vLLM until",
+        "MODEL_UNSUPPORTED",
+        invalid=True,
+    ),
     _known(
         r"GatedRepoError|Cannot access gated repo",
         "MODEL_GATED",
