@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.fakes.models import facts as facts_of
@@ -7,7 +9,8 @@ from tests.fakes.models import held
 from vllmd.gpu import products
 from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
-from vllmd.planner.choice import Draft
+from vllmd.models.quantization import Quantization
+from vllmd.planner.choice import Draft, Infeasible
 from vllmd.planner.parallel import Shape, refusal, shapes, sizes
 from vllmd.planner.topology import Topology
 from vllmd.planner.use_cases import Spread
@@ -61,20 +64,54 @@ def test_heads_are_divided_evenly(facts: ModelFacts | None, expected: list[int])
     assert sizes(facts, 8) == expected
 
 
+def refused(facts: ModelFacts | None, **client: int) -> Infeasible | None:
+    """Why sizes that a client sets are refused."""
+    draft = Draft()
+    for name, value in client.items():
+        draft.choose(name, value, "client", "set by the client")
+    return refusal(draft, facts)
+
+
 def test_a_size_that_divides_nothing_is_refused_with_those_that_do() -> None:
-    """At once: vLLM would say so after half a minute."""
-    found = refusal(3, ModelFacts(attention_heads=28, kv_heads=4))
+    """At once: vLLM would say so after half a minute, or die of an assertion where it is keys and values."""
+    facts = ModelFacts(attention_heads=28, kv_heads=4)
+    found = refused(facts, tensor_parallel_size=3)
 
     assert found is not None
     assert found.invalid
-    assert found.message.endswith("28 attention heads: it can be 1, 2, 4, 7, 14, 28.")
-    assert refusal(7, ModelFacts(attention_heads=28, kv_heads=4)) is None
-    assert refusal(3, None) is None
+    assert found.message.endswith("28 attention heads with 4 of keys and values: it can be 1, 2, 4, 28.")
+    assert refused(facts, tensor_parallel_size=7) is not None
+    assert refused(facts, tensor_parallel_size=28) is None
+    assert refused(None, tensor_parallel_size=3) is None
+
+
+def test_columns_that_are_packed_in_groups_are_divided_by_whole_groups() -> None:
+    """18944 columns in groups of 128 go on 4 GPUs and not on 8, where vLLM refuses to load them."""
+    packed = ModelFacts(
+        attention_heads=32, kv_heads=8, intermediate_size=18944, quantization=Quantization("awq", 4, 128)
+    )
+    found = refused(packed, tensor_parallel_size=8)
+
+    assert sizes(packed, 8) == [1, 2, 4]
+    assert sizes(dataclasses.replace(packed, quantization=None), 8) == [1, 2, 4, 8]
+    assert found is not None
+    assert (
+        "the 18944 columns of the model's MLP, which are packed in groups, evenly: it can be 1, 2, 4" in found.message
+    )
+
+
+def test_more_stages_than_layers_are_refused() -> None:
+    """A stage has a layer at least."""
+    found = refused(ModelFacts(kinds=(Kind.FULL,) * 4), pipeline_parallel_size=5)
+
+    assert found is not None
+    assert found.message == "pipeline_parallel_size=5 is more than the model's 4 layers."
+    assert refused(ModelFacts(kinds=(Kind.FULL,) * 4), pipeline_parallel_size=4) is None
 
 
 def test_heads_out_of_all_proportion_hold_nobody_up() -> None:
     """They come from a file of the model's."""
-    found = refusal(7, ModelFacts(attention_heads=1 << 32, kv_heads=1))
+    found = refused(ModelFacts(attention_heads=1 << 32, kv_heads=1), tensor_parallel_size=7)
 
     assert found is not None
     assert found.message.endswith("it can be 1, 2, 4, 8, 16, 32, 64.")

@@ -72,3 +72,17 @@ def test_a_model_takes_one_mig_slice(use_case: str | None) -> None:
     assert indices(found) == [1]
     assert found.engine_args["tensor_parallel_size"] == 1
     assert "data_parallel_size" not in found.engine_args
+
+
+def test_fewer_empty_gpus_are_better_than_more_that_somebody_is_on() -> None:
+    """Where all are wanted: two of four GPUs are in use, and an engine on all four would be left half of each."""
+    found = planned(asked("4xH100", "llama-3.1-8b", taken={0: 0.5, 1: 0.5}))
+
+    assert indices(found) == [2, 3]
+    assert found.engine_args["gpu_memory_utilization"] == 0.9
+    assert indices(planned(asked("4xH100", "llama-3.1-8b", taken={0: 0.05}))) == [0, 1, 2, 3]
+
+
+def test_experts_are_divided_among_all_gpus_for_throughput() -> None:
+    """As replicas of them would be no copies: vLLM divides experts among these as well."""
+    assert len(planned(asked("4xH100", "qwen3-30b-a3b", use_case="throughput")).gpus) == 4

@@ -15,6 +15,11 @@ from vllmd.planner.use_cases import Spread
 _MOST_GPUS = 64
 """Sizes beyond are not worth naming."""
 
+_BLOCK_OF_FP8 = 128
+"""Along which weights of a checkpoint in blocks of FP8 share a scale."""
+_IN_USE = 8
+"""What every MLP's size is a multiple of."""
+
 _ALONE = "the model's heads are not known yet, so one GPU"
 
 
@@ -36,35 +41,62 @@ def is_known(facts: ModelFacts | None) -> bool:
 
 
 def sizes(facts: ModelFacts | None, most: int) -> list[int]:
-    """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's attention heads.
+    """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's matrices.
 
-    Those of keys and values too, or each of them copied to as many. All numbers for a model without heads, and one
-    for a model of which nothing is known.
+    Attention heads evenly; those of keys and values too, or each of them copied to as many; an MLP's inner columns, and
+    where they are packed in groups or blocks each of these whole. All numbers for a model without heads, and one for a
+    model of which nothing is known.
     """
     if not is_known(facts):
         return [1]
     assert facts is not None
+    return [n for n in range(1, most + 1) if _divides_heads(n, facts) and _divides_columns(n, facts)]
+
+
+def _divides_heads(n: int, facts: ModelFacts) -> bool:
     heads, kv = facts.attention_heads, facts.kv_heads or facts.attention_heads
     if heads is None or kv is None:
-        return list(range(1, most + 1))
+        return True
     if facts.latent_dim is not None:
         kv = 1  # MLA's vector is for all heads, and on each GPU
-    return [n for n in range(1, most + 1) if heads % n == 0 and (kv % n == 0 or n % kv == 0)]
+    return heads % n == 0 and (kv % n == 0 or n % kv == 0)
 
 
-def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
-    """Refuse a `tensor_parallel_size` that was set and that divides no heads, with those that do."""
-    if facts is None or facts.attention_heads is None or facts.attention_heads % wanted == 0:
+def _divides_columns(n: int, facts: ModelFacts) -> bool:
+    """Tell whether each GPU gets whole groups of an MLP's columns; experts can be divided one by one instead."""
+    if facts.intermediate_size is None or facts.experts or facts.intermediate_size % _IN_USE:
+        return True  # an odd size is no MLP's, or one of which little is known
+    packing = facts.quantization
+    whole = 1 if packing is None else _BLOCK_OF_FP8 if packing.blocks else packing.group or 1
+    return facts.intermediate_size % (n * whole) == 0
+
+
+def refusal(draft: Draft, facts: ModelFacts | None) -> Infeasible | None:
+    """Refuse parallel sizes that were set and that divide no heads or layers, with those that do."""
+    wanted, stages = draft.count("tensor_parallel_size"), draft.count("pipeline_parallel_size")
+    if facts is None:
         return None
-    heads = facts.attention_heads
-    possible = ", ".join(map(str, (n for n in range(1, min(heads, _MOST_GPUS) + 1) if heads % n == 0)))
-    return Infeasible(
-        "INVALID_ENGINE_ARG",
-        f"tensor_parallel_size={wanted} does not divide the model's {heads} attention heads: it can be {possible}.",
-        {"attention_heads": heads, "tensor_parallel_size": wanted},
-        forever=True,
-        invalid=True,
-    )
+    if wanted is not None and facts.attention_heads is not None and wanted not in sizes(facts, wanted):
+        possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads, _MOST_GPUS))))
+        heads = f"{facts.attention_heads} attention heads"
+        if facts.kv_heads and facts.kv_heads != facts.attention_heads:
+            heads += f" with {facts.kv_heads} of keys and values"
+        what = f"the model's {heads}" if not _divides_heads(wanted, facts) else _columns(facts)
+        message = f"tensor_parallel_size={wanted} does not divide {what}: it can be {possible}."
+        return _invalid(message, {"attention_heads": facts.attention_heads, "tensor_parallel_size": wanted})
+    if stages is not None and facts.layers is not None and stages > facts.layers:
+        message = f"pipeline_parallel_size={stages} is more than the model's {facts.layers} layers."
+        return _invalid(message, {"layers": facts.layers, "pipeline_parallel_size": stages})
+    return None
+
+
+def _columns(facts: ModelFacts) -> str:
+    packed = ", which are packed in groups," if facts.quantization is not None else ""
+    return f"the {facts.intermediate_size} columns of the model's MLP{packed} evenly"
+
+
+def _invalid(message: str, numbers: dict[str, int]) -> Infeasible:
+    return Infeasible("INVALID_ENGINE_ARG", message, numbers, forever=True, invalid=True)
 
 
 def ways(draft: Draft, request: Request, spread: Spread) -> Iterator[Shape]:
@@ -112,6 +144,8 @@ def shapes(
         spread: how many are wanted.
         several: whether a caller can take replicas.
     """
+    if spread == "replicas" and facts is not None and facts.experts:
+        spread = "all"  # vLLM divides experts among replicas, so that these are no copies
     fixed = draft.count("tensor_parallel_size")
     stages = draft.count("pipeline_parallel_size", 1) or 1
     replicas = draft.count("data_parallel_size", 1) or 1

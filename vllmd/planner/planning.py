@@ -25,6 +25,9 @@ from vllmd.planner.use_cases import UseCase
 CPU_KV_BYTES = 1 << 30
 """KV cache of an engine on the CPU, where vLLM would take a share of main memory."""
 
+_ROOMY = 0.75
+"""Of the usual share: with less, somebody else is on the GPU in earnest."""
+
 _NO_SUCH_USE_CASE = "INVALID_USE_CASE"
 
 _OF_GENERATION = frozenset({"enable_chunked_prefill", "enable_prefix_caching"})
@@ -58,6 +61,8 @@ class _Tried:
     fits: bool
     """Whether the whole context that is wanted does."""
     length: int
+    roomy: bool
+    """Whether about the share that is usual is free: where all GPUs are wanted, fewer empty ones are better."""
 
 
 def plan(request: Request) -> Plan | Infeasible:
@@ -87,9 +92,7 @@ def _plan(request: Request) -> Plan | Infeasible:
         return refused
     if not request.gpus:
         return _on_cpu(draft)
-    wanted = draft.count("tensor_parallel_size")
-    refused = parallel.refusal(wanted, request.facts) if wanted is not None else None
-    return refused or _best(draft, request, use_case)
+    return parallel.refusal(draft, request.facts) or _best(draft, request, use_case)
 
 
 def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
@@ -101,9 +104,9 @@ def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasibl
             if isinstance(found, Infeasible):
                 failed.append(found)
                 continue
-            if found.fits:
+            if found.fits and (found.roomy or use_case.spread != "all"):
                 return found.plan
-            if best is None or found.length > best.length:
+            if best is None or (not best.fits and found.length > best.length):
                 best = found
     if best is not None:
         return best.plan
@@ -175,7 +178,9 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         footprint.cache(pool, length, bytes_per_token) if footprint and length > 0 else None,
         profile_key=remembered,
     )
-    return _Tried(made, goal is None or length < 0 or length >= goal, length)
+    enough = float(draft.get("gpu_memory_utilization")) >= _ROOMY * usual
+    roomy = shape.pipeline == 1 and (enough or "gpu_memory_utilization" in request.wanted)
+    return _Tried(made, goal is None or length < 0 or length >= goal, length, roomy)
 
 
 def _divide(draft: Draft, shape: Shape) -> None:
