@@ -55,12 +55,17 @@ def indices(way: Shape) -> list[int]:
         (ModelFacts(attention_heads=12, kv_heads=2), [1, 2, 4, 6]),
         (ModelFacts(attention_heads=16, kv_heads=16, latent_dim=576), [1, 2, 4, 8]),
         (ModelFacts(kinds=(Kind.STATE,) * 24), [1, 2, 3, 4, 5, 6, 7, 8]),
+        (ModelFacts(kinds=(Kind.STATE,) * 24, vocabulary=50280), [1, 2, 3, 4, 6, 8]),
+        (facts_of("phi-4"), [1, 2]),
         (ModelFacts(), [1]),
         (None, [1]),
     ],
 )
-def test_heads_are_divided_evenly(facts: ModelFacts | None, expected: list[int]) -> None:
-    """With fewer heads of keys and values than GPUs, each is copied to as many; of what is not known, one is safe."""
+def test_heads_and_the_vocabulary_are_divided_evenly(facts: ModelFacts | None, expected: list[int]) -> None:
+    """With fewer heads of keys and values than GPUs, each is copied to as many; of what is not known, one is safe.
+
+    5 divides the heads of phi-4, 40 and 10, and not the 100352 rows of its embedding, over which vLLM would stumble.
+    """
     assert sizes(facts, 8) == expected
 
 
@@ -98,6 +103,23 @@ def test_columns_that_are_packed_in_groups_are_divided_by_whole_groups() -> None
     assert (
         "the 18944 columns of the model's MLP, which are packed in groups, evenly: it can be 1, 2, 4" in found.message
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "words"),
+    [
+        (5, "phi-4", "the 100352 rows that vLLM makes of the model's vocabulary: it can be 1, 2."),
+        (7, "mamba-130m", "it can be 1, 2, 3, 4, 6, 8, "),
+    ],
+)
+def test_a_vocabulary_that_can_not_be_divided_is_found_before_the_model_is_built(
+    size: int, model: str, words: str
+) -> None:
+    """VLLM itself checks the attention heads alone before it starts its workers."""
+    found = refused(facts_of(model), tensor_parallel_size=size)
+
+    assert found is not None
+    assert words in found.message
 
 
 def test_more_stages_than_layers_are_refused() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
-from vllmd.planner.choice import Draft, Infeasible, Source
+from vllmd.planner.choice import Draft, Infeasible, Source, parts
 from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology, alike
 from vllmd.planner.use_cases import Spread
@@ -19,6 +19,8 @@ _BLOCK_OF_FP8 = 128
 """Along which weights of a checkpoint in blocks of FP8 share a scale."""
 _IN_USE = 8
 """What every MLP's size is a multiple of."""
+_ROWS = 64
+"""vLLM fills a vocabulary up to a multiple of this, and then divides it (`VocabParallelEmbedding`)."""
 
 _ALONE = "the model's heads are not known yet, so one GPU"
 
@@ -44,13 +46,22 @@ def sizes(facts: ModelFacts | None, most: int) -> list[int]:
     """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's matrices.
 
     Attention heads evenly; those of keys and values too, or each of them copied to as many; an MLP's inner columns, and
-    where they are packed in groups or blocks each of these whole. All numbers for a model without heads, and one for a
-    model of which nothing is known.
+    where they are packed in groups or blocks each of these whole; and the rows of the embedding. One for a model of
+    which nothing is known.
     """
     if not is_known(facts):
         return [1]
     assert facts is not None
-    return [n for n in range(1, most + 1) if _divides_heads(n, facts) and _divides_columns(n, facts)]
+    return [n for n in range(1, most + 1) if _divides(n, facts)]
+
+
+def _divides(n: int, facts: ModelFacts) -> bool:
+    return _divides_heads(n, facts) and _divides_columns(n, facts) and _rows(facts) % n == 0
+
+
+def _rows(facts: ModelFacts) -> int:
+    """Say how many rows the embedding has once vLLM has filled it up; 0, which all numbers divide, if not known."""
+    return parts(facts.vocabulary or 0, _ROWS) * _ROWS
 
 
 def _divides_heads(n: int, facts: ModelFacts) -> bool:
@@ -76,21 +87,26 @@ def refusal(draft: Draft, facts: ModelFacts | None) -> Infeasible | None:
     wanted, stages = draft.count("tensor_parallel_size"), draft.count("pipeline_parallel_size")
     if facts is None:
         return None
-    if wanted is not None and facts.attention_heads is not None and wanted not in sizes(facts, wanted):
-        possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads, _MOST_GPUS))))
-        heads = f"{facts.attention_heads} attention heads"
-        if facts.kv_heads and facts.kv_heads != facts.attention_heads:
-            heads += f" with {facts.kv_heads} of keys and values"
-        what = f"the model's {heads}" if not _divides_heads(wanted, facts) else _columns(facts)
-        message = f"tensor_parallel_size={wanted} does not divide {what}: it can be {possible}."
-        return _invalid(message, {"attention_heads": facts.attention_heads, "tensor_parallel_size": wanted})
+    if wanted is not None and is_known(facts) and not _divides(wanted, facts):
+        possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads or _MOST_GPUS, _MOST_GPUS))))
+        message = f"tensor_parallel_size={wanted} does not divide {_undivided(wanted, facts)}: it can be {possible}."
+        heads = {"attention_heads": facts.attention_heads} if facts.attention_heads else {}
+        return _invalid(message, {**heads, "tensor_parallel_size": wanted})
     if stages is not None and facts.layers is not None and stages > facts.layers:
         message = f"pipeline_parallel_size={stages} is more than the model's {facts.layers} layers."
         return _invalid(message, {"layers": facts.layers, "pipeline_parallel_size": stages})
     return None
 
 
-def _columns(facts: ModelFacts) -> str:
+def _undivided(wanted: int, facts: ModelFacts) -> str:
+    """Say what of a model some number does not divide."""
+    if not _divides_heads(wanted, facts):
+        heads = f"{facts.attention_heads} attention heads"
+        if facts.kv_heads and facts.kv_heads != facts.attention_heads:
+            heads += f" with {facts.kv_heads} of keys and values"
+        return f"the model's {heads}"
+    if _divides_columns(wanted, facts):
+        return f"the {_rows(facts)} rows that vLLM makes of the model's vocabulary"
     packed = ", which are packed in groups," if facts.quantization is not None else ""
     return f"the {facts.intermediate_size} columns of the model's MLP{packed} evenly"
 
