@@ -14,12 +14,16 @@ MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
 LLAMA = read(json.loads((MODELS / "llama-3.1-8b" / "config.json").read_text()))
 
 
-def reduces(host: str, use_case: str = "") -> object:
-    """Whether custom all-reduce is switched off; None if that is left to vLLM."""
+def planned(host: str, use_case: str = "") -> Plan:
     there = products.inventory(host)
     found = plan(Request(use_case=use_case, facts=LLAMA, gpus=there.gpus, links=there.links))
     assert isinstance(found, Plan)
-    return found.engine_args.get("disable_custom_all_reduce")
+    return found
+
+
+def reduces(host: str, use_case: str = "") -> object:
+    """Whether custom all-reduce is switched off; None if that is left to vLLM."""
+    return planned(host, use_case).engine_args.get("disable_custom_all_reduce")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,16 @@ def test_gpus_reduce_through_each_others_memory_where_that_is_reliable(host: str
 def test_a_use_case_says_so_for_a_single_gpu_as_well(host: str, off: bool | None) -> None:
     """By the host that it is on: whoever takes the arguments along to more of its GPUs is on the safe side."""
     assert reduces(host, "debate") is off
+
+
+@pytest.mark.parametrize(("use_case", "alone"), [("production", False), ("debate", True)])
+def test_the_reason_is_true_of_one_gpu_too(use_case: str, alone: bool) -> None:
+    """Where nobody wonders what its GPU could not reach."""
+    found = planned("2xRTX3090", use_case)
+    reason = next(one.reason for one in found.choices if one.name == "disable_custom_all_reduce")
+
+    assert reason.startswith("one GPU has nothing to reduce") is alone
+    assert reason.endswith("GeForce boards do not reach each other's memory reliably")
 
 
 def test_experts_in_blocks_are_divided_whole() -> None:

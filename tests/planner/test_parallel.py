@@ -242,7 +242,9 @@ def test_only_a_dense_model_gets_replicas_and_only_of_who_can_take_them(
             LLAMA,
             "32 attention heads (8 of keys and values) divided among 2 of 2 GPUs, joined",
         ),
-        ("1xH200", "all", LLAMA, "the most of 1 GPUs that 32 attention heads (8 of keys"),
+        ("1xH200", "all", LLAMA, "there is one GPU"),
+        ("8xH100", "all", facts_of("falcon-7b"), "the most of 8 GPUs that 71 attention heads (1 of keys and values)"),
+        ("4xL40S", "island", LLAMA, "it fits on one of 4 GPUs, and without NVLink between them more would hold"),
         ("8xH100", "fewest", LLAMA, "as few of 8 GPUs as it fits on"),
         ("8xH100", "all", None, "the model's heads are not known yet, so one GPU"),
         ("2xL40S", "all", facts_of("mamba-130m"), "the model divided among 2 of 2 GPUs; without NVLink"),
@@ -251,6 +253,13 @@ def test_only_a_dense_model_gets_replicas_and_only_of_who_can_take_them(
 def test_the_reason_says_what_was_counted(host: str, spread: Spread, facts: ModelFacts | None, reason: str) -> None:
     """And how the GPUs are joined."""
     assert listed(host, spread, facts)[0].reason.startswith(reason)
+
+
+def test_one_gpu_of_several_is_not_said_to_be_all_that_can_be_used() -> None:
+    """It is what is left to try where the others are full."""
+    last = [way for way in listed("4xL40S") if way.tensor == 1 and way.pipeline == 1][-1]
+
+    assert last.reason.startswith("divided among more of 4 GPUs it would have less room")
 
 
 def test_gpus_without_nvlink_between_them_are_warned_of() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.fake_gpus import GIB, gpu
 from vllmd.gpu.inventory import Gpu, GpuProcess
 from vllmd.planner.choice import Draft, Infeasible
-from vllmd.planner.share import MARGIN_BYTES, SMALLEST, holders, settle
+from vllmd.planner.share import MARGIN_BYTES, SMALLEST, holders, of, settle
 
 
 def settled(*gpus: Gpu, wanted: Any = None, usual: float = 0.9, beyond: int = 0, named: str = "") -> Draft | Infeasible:
@@ -37,6 +37,20 @@ def test_where_nothing_is_in_the_way_the_share_is_the_usual(named: str, source: 
     assert share(found) == 0.7
     assert found.source("gpu_memory_utilization") == source
     assert named in found.choices[0].reason
+
+
+def test_a_reason_of_its_own_is_given() -> None:
+    """Of a share that is usual neither for the use case nor in general."""
+    found = settle(draft := Draft(), [gpu()], 0.45, 0, "", why="as much as the KV cache takes")
+
+    assert found is None
+    assert draft.choices[0].reason == "as much as the KV cache takes; that much is free"
+
+
+def test_bytes_become_a_share_that_people_can_read() -> None:
+    """Never less than the bytes, and never more than there is."""
+    assert of(10 * GIB, [gpu(total=24 * GIB), gpu(total=80 * GIB)]) == 0.417
+    assert of(30 * GIB, [gpu(total=24 * GIB)]) == 1.0
 
 
 def test_a_share_leaves_room_for_what_comes_on_top_of_it() -> None:

@@ -23,7 +23,10 @@ def settle(draft: Draft, request: Request, use_case: UseCase, shape: Shape) -> N
     elif shape.tensor > 1 or (use_case.name and (_is_consumer(kin[0]) or not _may_join(topology, kin))):
         consumer = _is_consumer(shape.gpus[0])
         reason = "GeForce boards do not" if consumer else "without NVLink between all of them GPUs do not"
-        draft.choose("disable_custom_all_reduce", True, "hardware", f"{reason} reach each other's memory reliably")
+        alone = "one GPU has nothing to reduce, and more of these would need it: " if shape.tensor == 1 else ""
+        draft.choose(
+            "disable_custom_all_reduce", True, "hardware", f"{alone}{reason} reach each other's memory reliably"
+        )
 
 
 def _may_join(topology: Topology, kin: list[Gpu]) -> bool:

@@ -208,13 +208,24 @@ def _reason(
     assert facts is not None
     heads = "the model" if facts.attention_heads is None else f"{facts.attention_heads} attention heads"
     kv = f" ({facts.kv_heads} of keys and values)" if facts.kv_heads and facts.attention_heads else ""
-    if size == 1 or spread in ("fewest", "replicas"):
-        found = f"as few of {len(gpus)} GPUs as it fits on" if spread in ("fewest", "replicas") else ""
-        return found or f"the most of {len(gpus)} GPUs that {heads}{kv} can be divided among"
+    if spread in ("fewest", "replicas"):
+        return f"as few of {len(gpus)} GPUs as it fits on"
+    if size == 1:
+        return _reason_for_one(facts, gpus, topology, spread, f"{heads}{kv}")
     if topology.all_joined(chosen):
         return f"{heads}{kv} divided among {size} of {len(gpus)} GPUs, joined by NVLink"
     apart = "without NVLink between all of them, so what they exchange goes over PCIe"
     return f"{heads}{kv} divided among {size} of {len(gpus)} GPUs; {apart}"
+
+
+def _reason_for_one(facts: ModelFacts, gpus: Sequence[Gpu], topology: Topology, spread: Spread, heads: str) -> str:
+    if len(gpus) == 1:
+        return "there is one GPU"
+    if max(sizes(facts, len(gpus))) == 1:
+        return f"the most of {len(gpus)} GPUs that {heads} can be divided among"
+    if spread == "island" and not topology.islands(gpus):
+        return f"it fits on one of {len(gpus)} GPUs, and without NVLink between them more would hold each step up"
+    return f"divided among more of {len(gpus)} GPUs it would have less room, with what is free on them now"
 
 
 def _with_replicas(shape: Shape, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Iterator[Shape]:

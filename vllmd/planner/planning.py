@@ -147,14 +147,17 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     footprint = measure(draft, decided, sizes, profile)
     on_top = footprint.graphs_beyond if footprint else beyond(facts, sizes)
     own = draft.count("kv_cache_memory_bytes")
-    usual = use_case.share
+    usual, why = use_case.share, ""
+    its_own = use_cases.named(use_case.name)
+    if its_own is not None and its_own is not use_case:
+        why = f"the usual share, as it does not fit into the {its_own.share:g} of the use case {use_case.name}"
     if own is not None and footprint is not None:
         refused = share.refusal(own, footprint.taken + footprint.graphs_beyond, gpus)
         if refused is not None:
             return refused
-        usual = min(1.0, (footprint.taken + own) / max(1, min(gpu.usable_bytes for gpu in gpus)))
-    its_own = use_cases.named(use_case.name) is use_case
-    full = share.settle(draft, gpus, usual, on_top, use_case.name if its_own else "")
+        usual = share.of(footprint.taken + own, gpus)
+        why = "as much as the KV cache that is set and all else of the engine take"
+    full = share.settle(draft, gpus, usual, on_top, "" if why else use_case.name, why)
     if full is not None:
         return full
     budget = min(int(gpu.usable_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)

@@ -22,7 +22,9 @@ _STEPS = 1000
 _NAMED_HOLDERS = 4
 
 
-def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: str) -> Infeasible | None:
+def settle(
+    draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: str, why: str = ""
+) -> Infeasible | None:
     """Choose the share, or refuse one that was set and is not free.
 
     Args:
@@ -31,6 +33,7 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
         usual: the share to take where nothing is in the way.
         beyond: bytes that come on top of the share on each GPU.
         named: the use case that it is usual for; empty for none.
+        why: the reason for it, where it is usual for nothing in particular and not the one that always is.
     """
     tightest = min(gpus, key=lambda gpu: _possible(gpu, beyond))
     possible = _possible(tightest, beyond)
@@ -41,15 +44,19 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
     if possible < SMALLEST:
         return _full(tightest)
     if possible >= usual:
-        reason = (
-            f"what the use case {named} takes; that much is free" if named else "the usual share; that much is free"
-        )
-        draft.choose("gpu_memory_utilization", usual, "use case" if named else "auto", reason)
+        reason = f"what the use case {named} takes" if named else why or "the usual share"
+        draft.choose("gpu_memory_utilization", usual, "use case" if named else "auto", f"{reason}; that much is free")
         return None
     size, whole = gib(tightest.free_bytes), gib(tightest.total_bytes)
     reason = f"GPU {tightest.index} has {size} of {whole} free, and {gib(beyond)} comes on top for CUDA graphs"
     draft.choose("gpu_memory_utilization", possible, "hardware", reason)
     return None
+
+
+def of(size: int, gpus: Sequence[Gpu]) -> float:
+    """Say which share of the smallest GPU so many bytes are, rounded up; no more than all of it."""
+    smallest = min(gpu.usable_bytes for gpu in gpus)
+    return min(1.0, math.ceil(size / max(1, smallest) * _STEPS) / _STEPS)
 
 
 def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
