@@ -67,6 +67,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name(name: str, hint: s
         check([name])
 
     assert hint in refused.value.message
+    assert not refused.value.message.endswith("?.")
 
 
 @pytest.mark.parametrize("value", [*sorted(LOAD_FORMATS), None])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_context_that_does_not_fit_is_refused_with_one_that_does() -> None:
     assert found.numbers["needed_bytes"] == 16 * GIB
     assert f"max_model_len={fits} would fit" in found.message
     assert chosen(LLAMA_8B, SMALL, max_model_len=fits) == fits
-    assert chosen(LLAMA_8B, SMALL) == pytest.approx(fits, rel=0.03)
+    assert chosen(LLAMA_8B, SMALL) == fits
 
 
 def test_a_context_longer_than_the_models_is_refused() -> None:
@@ -122,6 +123,27 @@ def test_a_cache_of_a_kind_that_is_not_known_is_left_to_vllm() -> None:
     """It has more room, or less, than is thought here."""
     assert chosen(LLAMA_8B, SMALL, kv_cache_dtype="turboquant") == -1
     assert chosen(LLAMA_8B, SMALL, kv_cache_dtype="turboquant", max_model_len=131072) == 131072
+
+
+@pytest.mark.parametrize("client", [{}, {"gpu_memory_utilization": 0.9}])
+def test_what_would_not_fit_an_empty_gpu_is_not_told_to_wait_for_a_full_one(client: dict[str, Any]) -> None:
+    """Whoever stops an engine for it would have done so in vain."""
+    full = gpu(total=16 * GIB, used=int(15.8 * GIB))
+
+    assert refused(LLAMA_8B, full, **client).reason == "MODEL_TOO_LARGE"
+    assert refused(LLAMA_8B, gpu(total=80 * GIB, used=79 * GIB), **client).reason == "GPU_MEMORY_EXHAUSTED"
+
+
+@pytest.mark.parametrize(
+    ("there", "client"),
+    [(gpu(total=16 * GIB), {}), (gpu(total=24 * GIB, used=6 * GIB), {}), (gpu(), {"gpu_memory_utilization": 0.1})],
+)
+def test_the_sizes_that_are_told_add_up_to_what_is_missing(there: Gpu, client: dict[str, Any]) -> None:
+    """Weights, all else, what there is of the GPU for it, and what is missing; the cache itself is some MiB."""
+    message = refused(LLAMA_8B, there, **client).message
+    weights, rest, has, *_, missing = (float(size) for size in re.findall(r"([\d.]+) GiB", message))
+
+    assert weights + rest - has == pytest.approx(missing, abs=0.3)
 
 
 def test_no_room_at_all() -> None:

@@ -242,7 +242,7 @@ def test_only_a_dense_model_gets_replicas_and_only_of_who_can_take_them(
             LLAMA,
             "32 attention heads (8 of keys and values) divided among 2 of 2 GPUs, joined",
         ),
-        ("1xH200", "all", LLAMA, "there is one GPU"),
+        ("1xH200", "all", LLAMA, "there is one GPU of this kind"),
         ("8xH100", "all", facts_of("falcon-7b"), "the most of 8 GPUs that 71 attention heads (1 of keys and values)"),
         ("4xL40S", "island", LLAMA, "it fits on one of 4 GPUs, and without NVLink between them more would hold"),
         ("8xH100", "fewest", LLAMA, "as few of 8 GPUs as it fits on"),

@@ -93,6 +93,7 @@ def test_what_can_not_work_is_refused_with_what_does(host: str, values: dict[str
     ("host", "model", "values", "invalid"),
     [
         ("2xV100", "qwen3-8b-fp8", {}, False),
+        ("2xV100", "llama-3.1-8b-fp8", {}, False),
         ("2xV100", "qwen2.5-7b-awq", {"quantization": "awq"}, True),
         ("1xT4", "gpt-oss-20b", {}, False),
         ("2xV100", "llama-3.1-8b", {"quantization": "fp8"}, True),

@@ -143,6 +143,13 @@ def test_gpus_are_grouped_by_kind_and_those_with_most_left_come_first() -> None:
     assert alike(()) == []
 
 
+def test_of_two_kinds_that_have_as_much_left_the_newer_comes_first() -> None:
+    """An RTX 4090 has 12 MiB less than an RTX 3090; an empty RTX 3060 is still no better than either."""
+    there = products.parse("1xRTX3060,1xRTX3090,1xRTX4090")
+
+    assert [indices(group) for group in alike(there)] == [[2], [1], [0]]
+
+
 def test_one_product_in_two_sizes_is_two_kinds() -> None:
     """The smaller would decide for all."""
     assert len(alike((gpu(0, 40 * GIB), gpu(1, 80 * GIB)))) == 2

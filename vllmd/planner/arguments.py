@@ -134,7 +134,8 @@ def check_values(arguments: Mapping[str, object], allowed: Collection[str] = ())
 
 
 def _refused(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest("ENGINE_ARG_REFUSED", f"Engine argument {name} is refused: {why}.", argument=name)
+    stop = "" if why.endswith("?") else "."
+    return InvalidRequest("ENGINE_ARG_REFUSED", f"Engine argument {name} is refused: {why}{stop}", argument=name)
 
 
 def _invalid(name: str, value: object, rule: str) -> InvalidRequest:

@@ -87,8 +87,7 @@ def settle(
             "max_model_len", FITTING, "auto", "what fits is not known before the weights are read: vLLM fits it"
         )
         return None
-    kept = 0.0 if footprint.is_measured or "kv_cache_memory_bytes" in draft else _KEPT
-    fits = footprint.layout.longest(int(pool * (1 - kept)), longest)
+    fits = _surely(draft, footprint, pool, longest)
     if fits < min(SMALLEST, longest):
         return too_large(draft, footprint, gpus, longest)
     if fits < longest:
@@ -107,11 +106,17 @@ def settle(
     return None
 
 
+def _surely(draft: Draft, footprint: Footprint, pool: int, at_most: int) -> int:
+    """Say how long a context fits, with something kept where the room is worked out and not known."""
+    kept = 0.0 if footprint.is_measured or "kv_cache_memory_bytes" in draft else _KEPT
+    return footprint.layout.longest(int(pool * (1 - kept)), at_most)
+
+
 def _refuse(wanted: int, draft: Draft, footprint: Footprint, pool: int, gpus: Sequence[Gpu]) -> Infeasible | None:
     """Refuse a context that does not fit, before a minute goes by until vLLM does."""
-    fits = footprint.layout.longest(pool, wanted)
-    if wanted <= fits:
+    if wanted <= footprint.layout.longest(pool, wanted):
         return None
+    fits = _surely(draft, footprint, pool, wanted)
     needed = footprint.layout.bytes_of(wanted)
     later = footprint.layout.longest(_ever(draft, footprint, gpus), wanted) >= wanted
     would = f"max_model_len={fits} would fit" if fits >= SMALLEST else "no context of use would fit"
@@ -136,16 +141,25 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
     least = min(SMALLEST, at_most)
     never = footprint.layout.longest(_ever(draft, footprint, gpus), at_most) < least
     cache = footprint.layout.bytes_of(least) + footprint.layout.block_bytes
-    missing = footprint.taken + cache + footprint.graphs_beyond
-    missing -= smallest.usable_bytes if never else smallest.free_bytes
-    if missing <= 0:  # it is the share that is too small
+    where, beyond = f"GPU {smallest.index}", footprint.graphs_beyond
+    there = smallest.usable_bytes if never else smallest.free_bytes
+    missing = footprint.taken + cache + beyond - there
+    has = (
+        f"{where} has {gib(there)} beside what the driver keeps"
+        if never
+        else f"{gib(there)} of {gib(smallest.total_bytes)} on {where} is free"
+    )
+    if missing <= 0:  # it is the share that is too small, and what comes on top is outside of it
         share = _largest_share(draft) if never else float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
-        missing = max(0, footprint.taken + cache - int(smallest.usable_bytes * share))
+        there, beyond = int(smallest.usable_bytes * share), 0
+        missing = max(0, footprint.taken + cache - there)
+        has = f"gpu_memory_utilization={share:g} of {where} is {gib(there)}"
+    rest = footprint.taken - footprint.weights + beyond
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
-        f"The weights take {gib(footprint.weights)} on each of {len(gpus)} GPU(s), and all else but the KV cache "
-        f"{gib(footprint.taken - footprint.weights)}. {gib(smallest.free_bytes)} of {gib(smallest.total_bytes)} is "
-        f"free on GPU {smallest.index}: {gib(missing)} is missing there for a KV cache of any use.",
+        f"The weights take {gib(footprint.weights)} on {'the GPU' if len(gpus) == 1 else f'each of {len(gpus)} GPUs'}, "
+        f"and all else but the KV cache {gib(rest)}. {has}: {gib(missing)} is missing there for a KV cache of "
+        f"{least} tokens.",
         {
             "weight_bytes": footprint.weights,
             "total_bytes": smallest.total_bytes,
@@ -153,6 +167,15 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
         },
         forever=never,
     )
+
+
+def never(draft: Draft, footprint: Footprint | None, gpus: Sequence[Gpu], at_most: int | None) -> Infeasible | None:
+    """Say that a model is too large for some GPUs whoever leaves them; `None` if it is not, or not known to be."""
+    if footprint is None or at_most is None:
+        return None
+    if footprint.layout.longest(_ever(draft, footprint, gpus), at_most) >= min(SMALLEST, at_most):
+        return None
+    return too_large(draft, footprint, gpus, at_most)
 
 
 def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:

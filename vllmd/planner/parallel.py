@@ -220,7 +220,7 @@ def _reason(
 
 def _reason_for_one(facts: ModelFacts, gpus: Sequence[Gpu], topology: Topology, spread: Spread, heads: str) -> str:
     if len(gpus) == 1:
-        return "there is one GPU"
+        return "there is one GPU of this kind"
     if max(sizes(facts, len(gpus))) == 1:
         return f"the most of {len(gpus)} GPUs that {heads} can be divided among"
     if spread == "island" and not topology.islands(gpus):

@@ -159,7 +159,7 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         why = "as much as the KV cache that is set and all else of the engine take"
     full = share.settle(draft, gpus, usual, on_top, "" if why else use_case.name, why)
     if full is not None:
-        return full
+        return context.never(draft, footprint, gpus, goal) or full
     budget = min(int(gpu.usable_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
     pool = own if own is not None else footprint.pool(budget) if footprint else 0
     if footprint is not None and footprint.has_states and not sizes.eager and pool >= footprint.layout.block_bytes:

@@ -37,7 +37,7 @@ ONLINE = {
 
 _LEAST: dict[str, Capability] = {
     "gptq": (6, 0), "auto_gptq": (6, 0), "gptq_marlin": (7, 5), "awq": (7, 5), "auto_awq": (7, 5),
-    "awq_marlin": (7, 5), "fp8": (7, 5), "compressed-tensors": (7, 0), "modelopt": (8, 0), "modelopt_fp4": (7, 5),
+    "awq_marlin": (7, 5), "fp8": (7, 5), "compressed-tensors": (7, 5), "modelopt": (8, 0), "modelopt_fp4": (7, 5),
     "mxfp4": (8, 0), "mxfp8": (8, 0), "experts_int8": (8, 0), "fbgemm_fp8": (8, 0), "torchao": (7, 5),
 }  # fmt: skip
 _FAMILIES = ({"gptq", "auto_gptq", "gptq_marlin"}, {"awq", "auto_awq", "awq_marlin"}, {"mxfp4", "gpt_oss_mxfp4"})
