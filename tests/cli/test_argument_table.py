@@ -34,3 +34,15 @@ def test_each_argument_has_its_source_and_reason() -> None:
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
 
     assert lines == ["NAME VALUE SET BY WHY", "max_model_len 8192 use case as it has it", "dtype half client set"]
+
+
+def test_on_a_narrow_terminal_names_stay_whole() -> None:
+    """They are to be copied; reasons are wrapped instead."""
+    console = Console(file=io.StringIO(), width=60)
+    reason = "GeForce boards do not reach each other's memory reliably"
+    print_arguments(console, [("disable_custom_all_reduce", True, "hardware", reason)])
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+
+    assert any(line.startswith("disable_custom_all_reduce  true") for line in lines)
+    assert max(map(len, lines)) <= 60

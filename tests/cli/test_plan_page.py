@@ -81,6 +81,14 @@ def test_what_was_planned_and_what_it_holds() -> None:
     assert headings(text) == ["MEMORY", "ARGUMENTS", "WHAT IT HOLDS"]
 
 
+def test_of_several_copies_each_has_its_own_cache() -> None:
+    """Or it would look as if the second GPU brought nothing."""
+    text = page(PLAN | {"engine_args": {"max_model_len": 8192, "data_parallel_size": 2}}, width=100)
+
+    assert "Each of the 2 copies has a KV cache of 573,440 tokens, 128 KiB each over all layers and GPUs." in text
+    assert "70.0 requests of 8192 tokens each fit at once in each." in text
+
+
 def test_it_fits_a_terminal() -> None:
     """Long reasons are wrapped."""
     reason = "what there is to say about it " * 8

@@ -43,7 +43,7 @@ def test_a_folder_with_no_more_than_its_configuration() -> None:
     assert found["kv_cache_bytes_per_token"] == 131072
     assert found["hardware"] == "2x NVIDIA GeForce RTX 3090 (24.0 GiB each)"
     assert found["model"]["architecture"] == "LlamaForCausalLM"
-    assert "there are no weight files" in outcome.reasons[-1]
+    assert outcome.reasons[-1] == "weights: there are no weight files, so they are counted from config.json"
 
 
 def test_a_share_that_leaves_no_room_for_graphs_is_told() -> None:
@@ -124,6 +124,7 @@ def test_a_configuration_without_the_fields(tmp_path: Path, config: str) -> None
     assert found["engine_args"]["tensor_parallel_size"] == 1
     assert found["kv_cache_tokens"] is None
     assert found["weights_bytes_per_gpu"] is None
+    assert found["notes"][-1].startswith("the model's configuration does not say num_hidden_layers, hidden_size, ")
 
 
 def test_a_configuration_that_is_none(tmp_path: Path) -> None:

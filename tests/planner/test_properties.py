@@ -158,8 +158,8 @@ def test_around_what_is_set_the_rest_fits(
     """As many GPUs as parts, none of them a slice among others, and no more memory than there is nor longer prompts."""
     gpus = tuple(dataclasses.replace(gpu, mig_parent="P") if gpu.index in slices else gpu for gpu in host.gpus)
     found = plan(dataclasses.replace(request(model, host, use_case, **client), gpus=gpus))
-    assume(isinstance(found, Plan))
-    assert isinstance(found, Plan)
+    if isinstance(found, Infeasible):
+        return  # as most of what is drawn here is; with `assume`, now and then Hypothesis would give up
     arguments = found.engine_args
     sizes = (arguments.get(f"{name}_parallel_size", 1) for name in ("tensor", "pipeline", "data"))
 

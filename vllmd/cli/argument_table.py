@@ -18,6 +18,7 @@ Row = tuple[str, Any, str, str]
 def print_arguments(console: Console, rows: Iterable[Row]) -> None:
     """Print the table."""
     table = terminal.table("NAME", "VALUE", "SET BY", "WHY")
+    table.columns[0].no_wrap = True  # a name is to be copied; the reasons can be as narrow as need be
     for name, value, source, reason in rows:
         table.add_row(name, setting(value), source, terminal.printable(reason))
     console.print(table)

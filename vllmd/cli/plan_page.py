@@ -86,7 +86,13 @@ def _capacity(document: Document) -> str:
     length = document["engine_args"].get("max_model_len")
     size = f", {each / 1024:,.0f} KiB each over all layers and GPUs" if each else ""
     concurrency = f"{document['max_concurrency']:.1f}"
-    return f"KV cache of {tokens:,} tokens{size}.\n{concurrency} requests of {length} tokens each fit at once."
+    copies = document["engine_args"].get("data_parallel_size", 1)
+    each_copy = f"Each of the {copies} copies has a " if copies > 1 else ""
+    where = " in each" if copies > 1 else ""
+    return (
+        f"{each_copy}KV cache of {tokens:,} tokens{size}.\n"
+        f"{concurrency} requests of {length} tokens each fit at once{where}."
+    )
 
 
 def _print_remedies(console: Console, remedies: Sequence[Document]) -> None:

@@ -24,6 +24,7 @@ from vllmd.gpu.inventory import Inventory
 from vllmd.gpu.nvml import Nvml
 from vllmd.models import files
 from vllmd.models.facts import ModelFacts
+from vllmd.models.layers import Kind
 from vllmd.planner import describe, remedies
 from vllmd.planner.choice import Infeasible, gib
 from vllmd.planner.host_gpus import HostGpus
@@ -105,7 +106,13 @@ def work_out(
     facts, unknown = find(named, revision)
     notes += [unknown] if unknown else []
     if facts is not None and facts.weights_note:
-        notes.append(f"weights: {facts.weights_note}")
+        counted = ", so they are counted from config.json" if facts.parameters else ""
+        notes.append(f"weights: {facts.weights_note}{counted}")
+    missing = _not_said(facts) if facts is not None else []
+    if missing:
+        notes.append(
+            f"the model's configuration does not say {', '.join(missing)}: what fits is not known before a load"
+        )
     request = Request(
         client=engine_args,
         use_case=use_case,
@@ -168,6 +175,17 @@ def find(model: str, revision: str = "") -> tuple[ModelFacts | None, str]:
     with _asking, concurrent.futures.ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop already
         facts = thread.submit(lambda: asyncio.run(ask())).result()
     return facts, "" if facts is not None else f"{unknown}, and the hub was not asked or did not answer"
+
+
+def _not_said(facts: ModelFacts) -> list[str]:
+    """Name the fields without which nothing can be worked out and that a model's configuration lacks."""
+    read = {
+        "num_hidden_layers": facts.layers,
+        "hidden_size": facts.hidden_size,
+        "num_attention_heads": facts.attention_heads or facts.counted[Kind.STATE],
+        "vocab_size": facts.vocabulary,
+    }
+    return [name for name, value in read.items() if not value]
 
 
 def _tight(found: Plan | Infeasible) -> list[str]:
