@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer.core
+import typer.main
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
@@ -20,6 +22,17 @@ def test_help_has_examples_and_a_form_for_programs(run: Run, command: str) -> No
     assert "Example" in out
     assert f"vllmd-cli {command}" in out
     assert "--output" in out
+
+
+@pytest.mark.parametrize("command", ["plan", "release", "verify"])
+def test_help_flows(command: str) -> None:
+    """Where a line of the source ends none of the terminal's has to, but examples keep theirs."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    *paragraphs, examples = (group.commands[command].help or "").split("\n\n")
+
+    assert not [one for one in paragraphs if "\n" in one]
+    assert examples.startswith("Examples:\n  vllmd-cli ")
 
 
 def test_overview_lists_commands_and_exit_codes(run: Run) -> None:

@@ -262,6 +262,12 @@ def test_one_gpu_of_several_is_not_said_to_be_all_that_can_be_used() -> None:
     assert last.reason.startswith("divided among more of 4 GPUs it would have less room")
 
 
+def test_where_other_parts_are_set_they_are_what_leaves_one_gpu() -> None:
+    """And not what is free."""
+    assert listed("2xL40S", data=2)[0].reason == "2 GPUs are no more than one for each part that is set"
+    assert listed("4xL40S", data=2)[0].reason.startswith("32 attention heads")
+
+
 def test_gpus_without_nvlink_between_them_are_warned_of() -> None:
     """An operator who wonders why it is slow finds it in the plan."""
     first = listed("2xL40S")[0]

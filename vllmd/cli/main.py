@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Annotated
 
@@ -26,6 +27,13 @@ from vllmd.cli.stop import stop
 from vllmd.cli.verify import verify
 from vllmd.cli.version import print_own_version, version
 
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph, for typer breaks them where the source does; examples are indented."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(one if "\n " in one else one.replace("\n", " ") for one in paragraphs)
+
+
 app = typer.Typer(
     name="vllmd-cli",
     cls=Commands,
@@ -41,7 +49,7 @@ for command in (
     status, gpus, plan, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, events, version,
     completion,
 ):  # fmt: skip
-    app.command()(command)
+    app.command(help=_flowing(command.__doc__ or ""))(command)
 
 
 @app.callback()

@@ -22,6 +22,7 @@ UseCase = Annotated[
     Name | None,
     typer.Option(
         "--use-case",
+        metavar="NAME",
         help="What it is for; the arguments that you leave open are chosen to suit. `production`: the most throughput "
         "for one model; `download`: one model after another; `debate`: several models at once, each on a GPU of its "
         "own; `latency`: the shortest time to the next token; `throughput`: the most tokens over many clients.",

@@ -170,7 +170,10 @@ def shapes(
     for size in _in_order([size for size in possible if size <= most], gpus, topology, spread):
         count = size * stages * replicas
         for chosen in topology.sets(gpus, count):
-            shape = Shape(chosen, size, stages, replicas, _reason(size, facts, gpus, chosen, topology, spread))
+            reason = _reason(size, facts, gpus, chosen, topology, spread)
+            if most == 1 < len(gpus) and is_known(facts):
+                reason = f"{len(gpus)} GPUs are no more than one for each part that is set"
+            shape = Shape(chosen, size, stages, replicas, reason)
             if spread == "replicas" and several and "data_parallel_size" not in draft:
                 yield from _with_replicas(shape, facts, gpus)
             yield shape
