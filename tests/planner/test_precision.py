@@ -74,6 +74,8 @@ def test_the_oldest_gpu_decides() -> None:
         ("1xT4", {"dtype": "torch.bfloat16"}, "float16 works."),
         ("1xH100", {"dtype": "bfloat17"}, "the nearest is bfloat16."),
         ("1xH100", {"dtype": 16}, "vLLM has none of that name; the nearest is"),
+        ("1xT4", {"kv_cache_dtype": "fp8"}, "needs compute capability 8.0, and these GPUs have 7.5; float16 works."),
+        ("1xV100", {"kv_cache_dtype": "bfloat16"}, "float16 works."),
         ("1xT4", {"attention_backend": "FLASH_ATTN"}, "TRITON_ATTN works."),
         ("2xV100", {"attention_backend": "FLASHINFER"}, "TRITON_ATTN works."),
         ("1xH100", {"quantization": "awq"}, "can't do it while loading; it can do"),

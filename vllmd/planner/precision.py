@@ -67,7 +67,7 @@ class Precision:
 def settle(draft: Draft, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Precision | Infeasible:
     """Choose the dtype where the GPUs leave no other, and refuse what they or the checkpoint can't do."""
     least = min((gpu.compute_capability for gpu in gpus if gpu.compute_capability), default=None)
-    refused = _refuse_dtype(draft, least) or _refuse_backend(draft, least)
+    refused = _refuse_dtype(draft, least) or _refuse_cache(draft, least) or _refuse_backend(draft, least)
     if refused is not None:
         return refused
     if least is not None and least < _BFLOAT16 and facts is not None and facts.dtype == "bfloat16":
@@ -125,6 +125,16 @@ def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
         why = f"it needs compute capability 8.0, and these GPUs have {_dotted(least)}; float16 works"
         return _invalid("dtype", wanted, why)
     return None
+
+
+def _refuse_cache(draft: Draft, least: Capability | None) -> Infeasible | None:
+    """Refuse a cache that no attention backend of vLLM has on older GPUs: Triton's is the only one there."""
+    wanted = str(draft.get("kv_cache_dtype", "auto"))
+    needs_newer = wanted.startswith("fp8") or wanted == "bfloat16"
+    if not needs_newer or least is None or least >= _BFLOAT16:
+        return None
+    why = f"it needs compute capability 8.0, and these GPUs have {_dotted(least)}; float16 works"
+    return _invalid("kv_cache_dtype", wanted, why)
 
 
 def _refuse_backend(draft: Draft, least: Capability | None) -> Infeasible | None:
