@@ -67,8 +67,9 @@ def test_a_size_that_divides_nothing_is_refused_with_those_that_do() -> None:
 
     assert found is not None
     assert found.invalid
-    assert found.message.endswith("28 attention heads: it can be 1, 2, 4, 7, 14, 28.")
-    assert refusal(7, ModelFacts(attention_heads=28, kv_heads=4)) is None
+    assert found.message.endswith("28 attention heads: it can be 1, 2, 4, 28.")
+    assert refusal(28, ModelFacts(attention_heads=28, kv_heads=4)) is None
+    assert refusal(7, ModelFacts(attention_heads=28, kv_heads=4)) is not None
     assert refusal(3, None) is None
 
 

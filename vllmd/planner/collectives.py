@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from vllmd.gpu.inventory import Gpu
 from vllmd.planner.choice import Draft
+from vllmd.planner.division import BLOCK_OF_FP8
 from vllmd.planner.parallel import Shape
 from vllmd.planner.precision import Precision
 from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology
 from vllmd.planner.use_cases import UseCase
-
-_BLOCK_OF_FP8 = 128
-"""Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
 
 
 def settle(draft: Draft, request: Request, use_case: UseCase, shape: Shape) -> None:
@@ -40,6 +38,6 @@ def keep_blocks_whole(draft: Draft, decided: Precision, tensor: int) -> None:
     if facts is None or not facts.experts or facts.quantization is None or tensor < 2:
         return
     inner = facts.expert_intermediate_size or facts.intermediate_size or 0
-    if facts.quantization.method == "fp8" and facts.quantization.blocks and (inner // tensor) % _BLOCK_OF_FP8:
-        reason = f"{inner // tensor} of an expert's {inner} columns are no whole blocks of {_BLOCK_OF_FP8}"
+    if facts.quantization.method == "fp8" and facts.quantization.blocks and (inner // tensor) % BLOCK_OF_FP8:
+        reason = f"{inner // tensor} of an expert's {inner} columns are no whole blocks of {BLOCK_OF_FP8}"
         draft.choose("enable_expert_parallel", True, "model", f"{reason}: experts are divided whole")

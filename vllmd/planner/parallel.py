@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Draft, Infeasible, Source
+from vllmd.planner.division import obstacle
 from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology, alike
 from vllmd.planner.use_cases import Spread
@@ -36,32 +37,24 @@ def is_known(facts: ModelFacts | None) -> bool:
 
 
 def sizes(facts: ModelFacts | None, most: int) -> list[int]:
-    """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's attention heads.
-
-    Those of keys and values too, or each of them copied to as many. All numbers for a model without heads, and one
-    for a model of which nothing is known.
-    """
+    """List the numbers of GPUs, up to *most*, among which vLLM can divide a model; one if nothing is known of it."""
     if not is_known(facts):
         return [1]
     assert facts is not None
-    heads, kv = facts.attention_heads, facts.kv_heads or facts.attention_heads
-    if heads is None or kv is None:
-        return list(range(1, most + 1))
-    if facts.latent_dim is not None:
-        kv = 1  # MLA's vector is for all heads, and on each GPU
-    return [n for n in range(1, most + 1) if heads % n == 0 and (kv % n == 0 or n % kv == 0)]
+    return [n for n in range(1, most + 1) if obstacle(facts, n) is None]
 
 
 def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
-    """Refuse a `tensor_parallel_size` that was set and that divides no heads, with those that do."""
-    if facts is None or facts.attention_heads is None or facts.attention_heads % wanted == 0:
+    """Refuse a `tensor_parallel_size` that was set and among which the model can't be divided, with those that do."""
+    why = obstacle(facts, wanted) if facts is not None else None
+    if facts is None or why is None:
         return None
-    heads = facts.attention_heads
-    possible = ", ".join(map(str, (n for n in range(1, min(heads, _MOST_GPUS) + 1) if heads % n == 0)))
+    possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads or _MOST_GPUS, _MOST_GPUS))))
     return Infeasible(
         "INVALID_ENGINE_ARG",
-        f"tensor_parallel_size={wanted} does not divide the model's {heads} attention heads: it can be {possible}.",
-        {"attention_heads": heads, "tensor_parallel_size": wanted},
+        f"tensor_parallel_size={wanted} {why}: it can be {possible}.",
+        {"tensor_parallel_size": wanted}
+        | ({"attention_heads": facts.attention_heads} if facts.attention_heads else {}),
         forever=True,
         invalid=True,
     )
