@@ -76,6 +76,7 @@ def test_the_oldest_gpu_decides() -> None:
         ("1xH100", {"dtype": 16}, "vLLM has none of that name; the nearest is"),
         ("1xT4", {"attention_backend": "FLASH_ATTN"}, "TRITON_ATTN works."),
         ("2xV100", {"attention_backend": "FLASHINFER"}, "TRITON_ATTN works."),
+        ("1xT4", {"attention_backend": "flash_attn"}, "TRITON_ATTN works."),
         ("1xH100", {"quantization": "awq"}, "can't do it while loading; it can do"),
         ("1xH100", {"quantization": "fp9"}, "it can do fp8."),
     ],

@@ -129,7 +129,7 @@ def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
 
 def _refuse_backend(draft: Draft, least: Capability | None) -> Infeasible | None:
     wanted = draft.get("attention_backend")
-    needed = _LEAST_BACKEND.get(str(wanted))
+    needed = _LEAST_BACKEND.get(str(wanted).upper())
     if needed is None or least is None or least >= needed[0]:
         return None
     why = f"it needs compute capability {_dotted(needed[0])}, and these GPUs have {_dotted(least)}; {needed[1]} works"
