@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import pytest
 
+from tests.fakes.models import asked, planned
+from tests.fakes.models import facts as facts_of
 from vllmd.gpu import products
 from vllmd.models.facts import read
+from vllmd.models.quantization import Quantization
+from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import Plan, plan
 from vllmd.planner.request import Request
 
@@ -50,3 +56,16 @@ def test_experts_in_blocks_are_divided_whole() -> None:
 
     assert divided.engine_args["enable_expert_parallel"] is True
     assert "enable_expert_parallel" not in usual.engine_args
+
+
+@pytest.mark.parametrize("settings", [{"tensor_parallel_size": 8}, {"data_parallel_size": 8}])
+def test_experts_in_blocks_are_divided_whole_by_replicas_too(settings: dict[str, Any]) -> None:
+    """vLLM cuts experts by tensors times replicas, and 96 columns of Qwen3 30B's are no whole block."""
+    model = dataclasses.replace(facts_of("qwen3-30b-a3b"), quantization=Quantization("fp8", 8, blocks=True))
+    found = planned(asked("8xH100", client=settings, facts=model))
+    refused = plan(asked("8xH100", client=settings | {"enable_expert_parallel": False}, facts=model))
+
+    assert found.engine_args["enable_expert_parallel"] is True
+    assert isinstance(refused, Infeasible)
+    assert refused.invalid
+    assert "96 of an expert's 768 columns" in refused.message

@@ -132,3 +132,12 @@ def test_what_the_host_sets_and_can_not_work_is_no_mistake_of_a_client(name: str
     assert isinstance(by_client, Infeasible)
     assert (by_host.reason, by_host.invalid) == (by_client.reason, not by_client.invalid)
     assert by_client.invalid
+
+
+def test_a_model_of_experts_fits_as_replicas() -> None:
+    """They share the experts out, so that a model goes on as many GPUs as by dividing all of it."""
+    found = planned(asked("8xH200", "deepseek-v3", client={"data_parallel_size": 8, "enable_expert_parallel": True}))
+
+    assert found.memory is not None
+    assert found.memory.weights < 110 << 30
+    assert found.engine_args["tensor_parallel_size"] == 1

@@ -95,6 +95,7 @@ def measure(draft: Draft, precision: Precision, sizes: Sizes, profile: Profile |
         facts,
         sizes.tensor_parallel,
         sizes.pipeline_parallel,
+        data_parallel=sizes.data_parallel,
         plain_bytes=precision.plain_bytes,
         online=not precision.is_stored,
     )

@@ -134,8 +134,7 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     decided = precision.settle(draft, facts, gpus)
     if isinstance(decided, Infeasible):
         return decided
-    collectives.keep_blocks_whole(draft, decided, shape.tensor)
-    refused = batch.refusal(draft)
+    refused = collectives.keep_experts_whole(draft, decided, shape.tensor * shape.replicas) or batch.refusal(draft)
     if refused is not None:
         return refused
     sizes = _sizes(draft, request, shape)
@@ -194,6 +193,7 @@ def _sizes(draft: Draft, request: Request, shape: Shape) -> Sizes:
         sequences=sequences,
         tensor_parallel=shape.tensor,
         pipeline_parallel=shape.pipeline,
+        data_parallel=shape.replicas,
         eager=draft.get("enforce_eager") is True,
         largest_graph=draft.count("max_cudagraph_capture_size"),
         capability=shape.gpus[0].compute_capability,

@@ -16,6 +16,7 @@ def bytes_on_each(
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     *,
+    data_parallel: int = 1,
     plain_bytes: int | None = None,
     online: bool = False,
 ) -> int | None:
@@ -25,12 +26,13 @@ def bytes_on_each(
         facts: the model, as it is once it is loaded.
         tensor_parallel: among how many GPUs matrices are divided.
         pipeline_parallel: among how many groups of GPUs layers are divided.
+        data_parallel: among how many replicas experts are divided as well; all else each of them has.
         plain_bytes: of a weight that is not packed; `None` as the model's dtype says.
         online: whether it is packed while it is loaded, and so not in the files.
     """
     counted = facts.parameters
     plain = plain_bytes or dtype_bytes(facts.dtype)
-    packed = None if counted is None else _layers(facts, counted, tensor_parallel, plain)
+    packed = None if counted is None else _layers(facts, counted, tensor_parallel, data_parallel, plain)
     if counted is None or packed is None:
         if facts.weight_bytes is None:
             return None
@@ -45,13 +47,13 @@ def bytes_on_each(
     return loaded + plain * counted.rotary
 
 
-def _layers(facts: ModelFacts, counted: Parameters, tensor_parallel: int, plain: int) -> int | None:
+def _layers(facts: ModelFacts, counted: Parameters, tensor_parallel: int, data_parallel: int, plain: int) -> int | None:
     """Work out what matrices take on one GPU; `None` if they are packed in a way that nobody knows."""
     kv_parts = min(tensor_parallel, facts.kv_heads or tensor_parallel)
     amounts = (
         (counted.linear, False, tensor_parallel),
         (counted.key_value, False, kv_parts),
-        (counted.experts, True, tensor_parallel),
+        (counted.experts, True, tensor_parallel * data_parallel),
     )
     total = 0
     for amount, is_expert, divided in amounts:
