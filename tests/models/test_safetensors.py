@@ -137,3 +137,12 @@ def test_many_names_of_one_large_header_are_not_all_read(tmp_path: Path) -> None
     assert bytes_by_dtype([first, *links[:3]], None) == {}
     with pytest.raises(Unreadable, match="the headers of all files come to more than 64 MiB"):
         bytes_by_dtype([first, *links], None)
+
+
+def test_a_name_of_any_bytes_can_be_shown(tmp_path: Path) -> None:
+    """It is told in a message, which has to be valid UTF-8."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.safetensors"))
+    path.write_bytes(b"\xff" * 8)
+
+    with pytest.raises(Unreadable, match=r"^m\?\.safetensors is no safetensors file$"):
+        bytes_by_dtype([path], None)

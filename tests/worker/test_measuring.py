@@ -152,7 +152,7 @@ def test_what_graphs_took_is_in_the_log(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        "\x1b[0;36m(EngineCore pid=7)\x1b[0;0m \x1b[32mINFO\x1b[0m 11-25 22:58:20 \x1b[90m[gpu/model_runner.py:1]\x1b[0m ",
+        "\x1b[0;36m(EngineCore pid=7)\x1b[0;0m \x1b[32mINFO\x1b[0m 11-25 22:58:20 \x1b[90m[runner.py:1]\x1b[0m ",
         "Capturing CUDA graphs (decode, FULL): 100%|###| 35/35 [00:01<00:00, 22.27it/s](EngineCore pid=7) INFO ",
         "",
     ],

@@ -142,4 +142,6 @@ def _whole(value: object) -> int | None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 80 else f"{name[:77]}..."
+    """Put a file's name, which may be any bytes, so that it can be shown."""
+    shown = name.encode(errors="replace").decode()
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
