@@ -140,6 +140,8 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     sizes = _sizes(draft, request, shape)
     remembered = key(facts.fingerprint, gpus[0].product, draft.engine_args) if facts and facts.fingerprint else None
     profile = request.profiles(remembered) if remembered is not None else None
+    if profile is not None and not profile.is_possible_on(min(gpu.total_bytes for gpu in gpus)):
+        profile = None
     footprint = measure(draft, decided, sizes, profile)
     on_top = footprint.graphs_beyond if footprint else beyond(facts, sizes)
     own = draft.count("kv_cache_memory_bytes")
