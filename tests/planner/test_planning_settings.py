@@ -141,3 +141,45 @@ def test_a_model_of_experts_fits_as_replicas() -> None:
     assert found.memory is not None
     assert found.memory.weights < 110 << 30
     assert found.engine_args["tensor_parallel_size"] == 1
+
+
+def test_blocks_that_are_set_are_the_cache() -> None:
+    """vLLM allocates as many, whatever it measured, and serves no longer context than they hold."""
+    few = planned(asked("1xRTX4090", client={"num_gpu_blocks_override": 101}))
+    many = plan(asked("1xRTX4090", client={"num_gpu_blocks_override": 100_000}))
+
+    assert few.engine_args["max_model_len"] == 1600
+    assert few.cache is not None
+    assert few.cache.bytes_per_gpu == 101 * 16 * 131_072
+    assert isinstance(many, Infeasible)
+    assert many.reason == "INVALID_ENGINE_ARG"
+    assert "num_gpu_blocks_override=100000 is 195.3 GiB on each GPU" in many.message
+
+
+def test_a_context_that_the_blocks_do_not_hold_is_refused() -> None:
+    """As vLLM does."""
+    found = plan(asked("1xRTX4090", client={"num_gpu_blocks_override": 101, "max_model_len": 8192}))
+
+    assert isinstance(found, Infeasible)
+    assert found.reason == "KV_CACHE_TOO_SMALL"
+
+
+def test_room_for_adapters_is_reckoned_with() -> None:
+    """They are allocated with the model: 64 of rank 512 take more than any GPU has."""
+    plain = planned(asked("1xRTX4090"))
+    one = planned(asked("1xRTX4090", client={"enable_lora": True}))
+    found = plan(asked("1xRTX4090", client={"enable_lora": True, "max_loras": 64, "max_lora_rank": 512}))
+
+    assert plain.memory is not None
+    assert one.memory is not None
+    assert one.memory.weights - plain.memory.weights == pytest.approx(2 * 16 * (32 * 81_920 + 132_352), rel=0.01)
+    assert isinstance(found, Infeasible)
+    assert found.reason == "MODEL_TOO_LARGE"
+
+
+def test_not_all_of_a_model_can_be_offloaded() -> None:
+    """Its layers can, its embedding and output layer stay: 2 GB of Llama 3.1 8B."""
+    found = planned(asked("1xRTX4090", client={"cpu_offload_gb": 100}))
+
+    assert found.memory is not None
+    assert found.memory.weights == 2 * 2 * 128_256 * 4096

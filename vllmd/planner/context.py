@@ -87,7 +87,7 @@ def settle(
             "max_model_len", FITTING, "auto", "what fits is not known before the weights are read: vLLM fits it"
         )
         return None
-    kept = 0.0 if footprint.is_measured or "kv_cache_memory_bytes" in draft else _KEPT
+    kept = 0.0 if footprint.is_measured or _is_cache_set(draft) else _KEPT
     fits = footprint.layout.longest(int(pool * (1 - kept)), longest)
     if fits < min(SMALLEST, longest):
         return too_large(draft, footprint, gpus, longest)
@@ -157,8 +157,11 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
 
 def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:
     """Work out what would be left for the KV cache if nobody else was on the GPUs."""
-    if "kv_cache_memory_bytes" in draft:
-        return int(draft.get("kv_cache_memory_bytes"))
+    blocks, own = draft.count("num_gpu_blocks_override"), draft.count("kv_cache_memory_bytes")
+    if blocks is not None:
+        return blocks * footprint.layout.block_bytes
+    if own is not None:
+        return own
     share = _largest_share(draft)
     on_top = 0 if _is_share_set(draft) else footprint.graphs_beyond
     return footprint.pool(min(min(int(gpu.usable_bytes * share), gpu.usable_bytes - on_top) for gpu in gpus))
@@ -168,6 +171,10 @@ def _largest_share(draft: Draft) -> float:
     """Say what share there would be if nobody else was on the GPUs."""
     chosen = float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
     return chosen if _is_share_set(draft) else max(chosen, _USUAL_SHARE)
+
+
+def _is_cache_set(draft: Draft) -> bool:
+    return any(draft.count(name) is not None for name in ("kv_cache_memory_bytes", "num_gpu_blocks_override"))
 
 
 def _is_share_set(draft: Draft) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from vllmd.planner.choice import Draft, Infeasible, whole_number
 
 _PARTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-_SIZES = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_memory_bytes")
+_SIZES = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_memory_bytes", "num_gpu_blocks_override")
 """Open if they are `None`."""
 
 

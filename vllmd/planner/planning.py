@@ -146,10 +146,12 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     on_top = footprint.graphs_beyond if footprint else beyond(facts, sizes)
     own = draft.count("kv_cache_memory_bytes")
     usual = use_case.share
-    if own is not None and footprint is not None:
-        refused = share.refusal(own, footprint.taken + footprint.graphs_beyond, gpus)
+    blocks = draft.count("num_gpu_blocks_override")
+    if footprint is not None and (blocks is not None or own is not None):
+        refused = share.refusal(draft, footprint, gpus)
         if refused is not None:
             return refused
+    if own is not None and footprint is not None:
         usual = min(1.0, (footprint.taken + own) / max(1, min(gpu.usable_bytes for gpu in gpus)))
     its_own = use_cases.named(use_case.name) is use_case
     full = share.settle(draft, gpus, usual, on_top, use_case.name if its_own else "")
@@ -157,6 +159,8 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         return full
     budget = min(int(gpu.usable_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
     pool = own if own is not None else footprint.pool(budget) if footprint else 0
+    if blocks is not None and footprint is not None:  # vLLM allocates as many, whatever it measured
+        pool = blocks * footprint.layout.block_bytes
     if footprint is not None and footprint.has_states and not sizes.eager and pool >= footprint.layout.block_bytes:
         refused = batch.fit_states(draft, sizes.sequences, pool // footprint.layout.block_bytes)
         if refused is not None:

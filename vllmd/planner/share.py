@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vllmd.gpu.inventory import Gpu, GpuProcess
 from vllmd.planner.choice import Draft, Infeasible, gib
+from vllmd.planner.footprint import Footprint
 
 MARGIN_BYTES = 512 << 20
 """Kept free beyond the share: between this plan and vLLM's own check other processes may take some."""
@@ -52,14 +53,19 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
     return None
 
 
-def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
+def refusal(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> Infeasible | None:
     """Refuse a KV cache whose size was set and that does not fit, which vLLM would allocate unchecked.
 
     Args:
-        own: `kv_cache_memory_bytes`.
-        beside: bytes of all else that the engine takes on each GPU.
+        draft: what is settled so far, with `kv_cache_memory_bytes` or `num_gpu_blocks_override`, which overrides it.
+        footprint: what the engine takes.
         gpus: where the engine is to run.
     """
+    name, unit = "num_gpu_blocks_override", footprint.layout.block_bytes
+    if draft.count(name) is None:
+        name, unit = "kv_cache_memory_bytes", 1
+    wanted, beside = draft.count(name) or 0, footprint.taken + footprint.graphs_beyond
+    own = wanted * unit
     tightest = min(gpus, key=lambda gpu: gpu.free_bytes)
     left = max(0, tightest.free_bytes - beside)
     if own <= left:
@@ -67,10 +73,10 @@ def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
     smallest = min(gpu.usable_bytes for gpu in gpus)
     never, hopeless = own > smallest - beside, beside >= smallest
     reason = "MODEL_TOO_LARGE" if hopeless else "INVALID_ENGINE_ARG" if never else "GPU_MEMORY_EXHAUSTED"
-    would = f"kv_cache_memory_bytes={left} would fit" if left else "none would fit"
+    would = f"{name}={left // unit} would fit" if left >= unit else "none would fit"
     return Infeasible(
         reason,
-        f"kv_cache_memory_bytes={own} is {gib(own)} on each GPU, and all else of the engine takes {gib(beside)}. "
+        f"{name}={wanted} is {gib(own)} on each GPU, and all else of the engine takes {gib(beside)}. "
         f"{gib(tightest.free_bytes)} of GPU {tightest.index} is free{holders(tightest)}: {would}.",
         {"needed_bytes": own + beside, "free_bytes": tightest.free_bytes, "missing_bytes": own - left},
         forever=never,
