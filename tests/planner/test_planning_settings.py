@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 
 from tests.fakes.fake_gpus import GIB
 from tests.fakes.models import asked, planned
+from tests.fakes.models import facts as facts_of
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import plan
 from vllmd.planner.use_cases import USE_CASES
@@ -183,3 +187,29 @@ def test_not_all_of_a_model_can_be_offloaded() -> None:
 
     assert found.memory is not None
     assert found.memory.weights == 2 * 2 * 128_256 * 4096
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "program", "why"),
+    [
+        ("bge-base-en-v1.5", {"pipeline_parallel_size": 2}, "engine", "does not divide BertModel into stages"),
+        ("llama-3.1-8b", {"data_parallel_size": 2}, "llm", "vllm.LLM takes 1 alone"),
+        ("llama-3.1-8b", {"enable_expert_parallel": True}, "engine", "the model has no experts"),
+    ],
+)
+def test_what_vllm_does_not_do_with_a_model_is_refused(
+    model: str, values: dict[str, Any], program: str, why: str
+) -> None:
+    """At once, and not at the end of a start."""
+    found = plan(asked("2xH100", model, client=values, program=program))
+
+    assert isinstance(found, Infeasible)
+    assert found.invalid
+    assert why in found.message
+
+
+def test_a_model_that_vllm_has_no_stages_of_gets_none() -> None:
+    """However little fits on one GPU."""
+    model = dataclasses.replace(facts_of("llama-3.3-70b"), architecture="Mamba2ForCausalLM", attention_heads=7)
+
+    assert isinstance(plan(asked("8xRTX4090", facts=model)), Infeasible)

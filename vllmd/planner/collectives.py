@@ -41,6 +41,11 @@ def keep_experts_whole(draft: Draft, decided: Precision, gpus: int) -> Infeasibl
         gpus: among how many experts are divided, by tensors and by replicas.
     """
     facts = decided.facts
+    if facts is not None and facts.kinds and not facts.experts and draft.get("enable_expert_parallel") is True:
+        message = (
+            "Engine argument enable_expert_parallel=True can't work here: the model has no experts. Leave it open."
+        )
+        return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)
     if facts is None or not facts.experts or gpus < 2:
         return None
     inner, packing = facts.expert_intermediate_size or facts.intermediate_size or 0, facts.quantization

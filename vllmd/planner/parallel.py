@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
+from vllmd.models.layers import Kind
 from vllmd.planner.choice import Draft, Infeasible, Source
 from vllmd.planner.division import obstacle
 from vllmd.planner.request import Request
@@ -15,6 +16,14 @@ from vllmd.planner.use_cases import Spread
 
 _MOST_GPUS = 64
 """Sizes beyond are not worth naming."""
+
+_WITHOUT_STAGES = frozenset(
+    {
+        "Gemma3nForCausalLM", "HrmTextForCausalLM", "IQuestLoopCoderForCausalLM", "Mamba2ForCausalLM",
+        "OuroForCausalLM", "Phi4MMForCausalLM", "Zamba2ForCausalLM",
+    }
+)  # fmt: skip
+"""Architectures of decoders that are no `SupportsPP` in vLLM 0.25.1."""
 
 _ALONE = "the model's heads are not known yet, so one GPU"
 
@@ -58,6 +67,26 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
         forever=True,
         invalid=True,
     )
+
+
+def refuse_others(draft: Draft, request: Request) -> Infeasible | None:
+    """Refuse stages of a model that vLLM has none of, and replicas for the class `vllm.LLM`, which takes none."""
+    facts = request.facts
+    if (draft.count("pipeline_parallel_size") or 1) > 1 and facts is not None and _is_whole(facts):
+        what = f"pipeline_parallel_size={draft.get('pipeline_parallel_size')} can't work here: vLLM does not divide"
+        return _never(f"{what} {facts.architecture} into stages. Leave it open, and set tensor_parallel_size.")
+    if (draft.count("data_parallel_size") or 1) > 1 and request.program == "llm":
+        what = f"data_parallel_size={draft.get('data_parallel_size')} can't work here: vllm.LLM takes 1 alone"
+        return _never(f"{what}. Start a process for each replica, or use the daemon.")
+    return None
+
+
+def _never(message: str) -> Infeasible:
+    return Infeasible("INVALID_ENGINE_ARG", f"Engine argument {message}", {}, forever=True, invalid=True)
+
+
+def _is_whole(facts: ModelFacts) -> bool:
+    return facts.architecture in _WITHOUT_STAGES or Kind.ENCODER in (facts.kinds or ())
 
 
 def ways(draft: Draft, request: Request, spread: Spread) -> Iterator[Shape]:
@@ -179,7 +208,13 @@ def _index(gpu: Gpu) -> int:
 
 
 def _has_stages(facts: ModelFacts | None) -> bool:
-    return facts is not None and facts.runner == "generate" and bool(facts.layers) and not facts.multimodal
+    return (
+        facts is not None
+        and facts.runner == "generate"
+        and bool(facts.layers)
+        and not facts.multimodal
+        and not _is_whole(facts)
+    )
 
 
 def _staged(fixed: int | None, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology) -> Iterator[Shape]:

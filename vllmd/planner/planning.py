@@ -89,7 +89,7 @@ def _plan(request: Request) -> Plan | Infeasible:
         return _on_cpu(draft)
     wanted = draft.count("tensor_parallel_size")
     refused = parallel.refusal(wanted, request.facts) if wanted is not None else None
-    return refused or _best(draft, request, use_case)
+    return refused or parallel.refuse_others(draft, request) or _best(draft, request, use_case)
 
 
 def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
