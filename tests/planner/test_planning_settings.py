@@ -213,3 +213,25 @@ def test_a_model_that_vllm_has_no_stages_of_gets_none() -> None:
     model = dataclasses.replace(facts_of("llama-3.3-70b"), architecture="Mamba2ForCausalLM", attention_heads=7)
 
     assert isinstance(plan(asked("8xRTX4090", facts=model)), Infeasible)
+
+
+@pytest.mark.parametrize("values", [{"max_num_seqs": 100_000, "max_num_batched_tokens": 100_000}])
+def test_requests_that_no_gpu_has_room_for_are_not_blamed_on_others(values: dict[str, int]) -> None:
+    """Nobody else is there who could leave."""
+    found = plan(asked("1xRTX4090", client=values))
+
+    assert isinstance(found, Infeasible)
+    assert found.forever
+    assert found.reason == "MODEL_TOO_LARGE"
+    assert "max_num_seqs" in found.message
+
+
+@pytest.mark.parametrize("value", ["false", "true", 0, 1, [True]])
+@pytest.mark.parametrize("name", ["enforce_eager", "enable_chunked_prefill", "enable_lora"])
+def test_a_switch_is_on_or_off(name: str, value: Any) -> None:
+    """The plan would take it for one and vLLM for the other."""
+    found = plan(asked("1xRTX4090", client={name: value}))
+
+    assert isinstance(found, Infeasible)
+    assert found.invalid
+    assert f"{name} must be true or false" in found.message

@@ -40,7 +40,7 @@ def settle(draft: Draft, gpus: Sequence[Gpu], usual: float, beyond: int, named: 
         refused = (_refusal(float(wanted), gpu, possible) for gpu in gpus)
         return next((one for one in refused if one is not None), None)
     if possible < SMALLEST:
-        return _full(tightest)
+        return _full(tightest, beyond)
     if possible >= usual:
         reason = (
             f"what the use case {named} takes; that much is free" if named else "the usual share; that much is free"
@@ -104,12 +104,22 @@ def _refusal(wanted: float, gpu: Gpu, possible: float) -> Infeasible | None:
     )
 
 
-def _full(gpu: Gpu) -> Infeasible:
+def _full(gpu: Gpu, beyond: int) -> Infeasible:
+    numbers = {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes}
+    missing = beyond + MARGIN_BYTES + int(SMALLEST * gpu.usable_bytes) - gpu.usable_bytes
+    if beyond > 0 and missing > 0 and gpu.usable_bytes > 0:  # without any, the driver tells nothing sensible
+        return Infeasible(
+            "MODEL_TOO_LARGE",
+            f"CUDA graphs and the sampler take {gib(beyond)}, and GPU {gpu.index} has {gib(gpu.total_bytes)} in all. "
+            "Fewer requests at once, as by max_num_seqs, take less, and no graphs, by enforce_eager, as well.",
+            numbers | {"missing_bytes": missing},
+            forever=True,
+        )
     return Infeasible(
         "GPU_MEMORY_EXHAUSTED",
         f"GPU {gpu.index} has {gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free{holders(gpu)}. "
         "Stop an engine, or end what else is on it.",
-        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes},
+        numbers,
         forever=False,
     )
 
