@@ -54,3 +54,10 @@ def test_values_of_another_type_are_unknown() -> None:
     assert (fields.words(config, "list"), fields.words(config, "text")) == (("a", "b"), ())
     assert (fields.inner(config, "inner"), fields.inner(config, "list")) == ({"a": 1}, {})
     assert (fields.number(config, "float"), fields.number(config, "flag")) == (2.5, None)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x1b[2J", "a\x9bJ", "\u202ea", "x" * 1001, ""])
+def test_a_text_that_can_not_be_shown_is_none(text: str) -> None:
+    """Half of a surrogate pair can't be sent, and one model like that kept the list of engines from everybody."""
+    assert fields.word({"a": text, "b": "c"}, "a", "b") == "c"
+    assert fields.words({"a": [text, "c"]}, "a") == ("c",)

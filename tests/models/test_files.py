@@ -164,3 +164,13 @@ async def test_facts_are_found_beside_the_loop(tmp_path: Path) -> None:
     assert await files.facts_of("no/such-model") is None
     with pytest.raises(NotFound):
         await files.check("/no/such/directory")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a" * 5000, b"../../elsewhere", b""])
+def test_a_reference_that_names_no_commit_leads_nowhere(tmp_path: Path, content: bytes) -> None:
+    """Nor is it an error of the daemon's."""
+    reference = tmp_path / "models--org--model" / "refs" / "main"
+    reference.parent.mkdir(parents=True)
+    reference.write_bytes(content)
+
+    assert files.locate("org/model", cache=tmp_path) is None

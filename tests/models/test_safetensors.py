@@ -123,3 +123,26 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
     """By its name, cut to a length that one can read."""
     with pytest.raises(Unreadable, match=r"xxx\.\.\. can't be read: No such file"):
         bytes_by_dtype([tmp_path / f"{'x' * 100}.safetensors"], None)
+
+
+def test_many_names_of_one_large_header_are_not_all_read(tmp_path: Path) -> None:
+    """Two thousand links to one file would keep all else from running for an hour."""
+    content = b'{"__metadata__": {"a": "' + b"a" * (15 << 20) + b'"}}'
+    first = tmp_path / "model-0.safetensors"
+    first.write_bytes(len(content).to_bytes(8, "little") + content)
+    links = [tmp_path / f"model-{n}.safetensors" for n in range(1, 6)]
+    for link in links:
+        link.symlink_to(first)
+
+    assert bytes_by_dtype([first, *links[:3]], None) == {}
+    with pytest.raises(Unreadable, match="the headers of all files come to more than 64 MiB"):
+        bytes_by_dtype([first, *links], None)
+
+
+def test_a_name_of_any_bytes_can_be_shown(tmp_path: Path) -> None:
+    """It is told in a message, which has to be valid UTF-8."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff.safetensors"))
+    path.write_bytes(b"\xff" * 8)
+
+    with pytest.raises(Unreadable, match=r"^m\?\.safetensors is no safetensors file$"):
+        bytes_by_dtype([path], None)

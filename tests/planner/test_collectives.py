@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import pytest
 
+from tests.fakes.models import asked, planned
+from tests.fakes.models import facts as facts_of
 from vllmd.gpu import products
 from vllmd.models.facts import read
+from vllmd.models.quantization import Quantization
+from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import Plan, plan
 from vllmd.planner.request import Request
 
@@ -14,7 +20,8 @@ MODELS = pathlib.Path(__file__).parents[1] / "data" / "models"
 LLAMA = read(json.loads((MODELS / "llama-3.1-8b" / "config.json").read_text()))
 
 
-def planned(host: str, use_case: str = "") -> Plan:
+def llama(host: str, use_case: str = "") -> Plan:
+    """Llama 3.1 8B on a host."""
     there = products.inventory(host)
     found = plan(Request(use_case=use_case, facts=LLAMA, gpus=there.gpus, links=there.links))
     assert isinstance(found, Plan)
@@ -23,7 +30,7 @@ def planned(host: str, use_case: str = "") -> Plan:
 
 def reduces(host: str, use_case: str = "") -> object:
     """Whether custom all-reduce is switched off; None if that is left to vLLM."""
-    return planned(host, use_case).engine_args.get("disable_custom_all_reduce")
+    return llama(host, use_case).engine_args.get("disable_custom_all_reduce")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +51,7 @@ def test_a_use_case_says_so_for_a_single_gpu_as_well(host: str, off: bool | None
 @pytest.mark.parametrize(("use_case", "alone"), [("production", False), ("debate", True)])
 def test_the_reason_is_true_of_one_gpu_too(use_case: str, alone: bool) -> None:
     """Where nobody wonders what its GPU could not reach."""
-    found = planned("2xRTX3090", use_case)
+    found = llama("2xRTX3090", use_case)
     reason = next(one.reason for one in found.choices if one.name == "disable_custom_all_reduce")
 
     assert reason.startswith("one GPU has nothing to reduce") is alone
@@ -64,3 +71,16 @@ def test_experts_in_blocks_are_divided_whole() -> None:
 
     assert divided.engine_args["enable_expert_parallel"] is True
     assert "enable_expert_parallel" not in usual.engine_args
+
+
+@pytest.mark.parametrize("settings", [{"tensor_parallel_size": 8}, {"data_parallel_size": 8}])
+def test_experts_in_blocks_are_divided_whole_by_replicas_too(settings: dict[str, Any]) -> None:
+    """vLLM cuts experts by tensors times replicas, and 96 columns of Qwen3 30B's are no whole block."""
+    model = dataclasses.replace(facts_of("qwen3-30b-a3b"), quantization=Quantization("fp8", 8, blocks=True))
+    found = planned(asked("8xH100", client=settings, facts=model))
+    refused = plan(asked("8xH100", client=settings | {"enable_expert_parallel": False}, facts=model))
+
+    assert found.engine_args["enable_expert_parallel"] is True
+    assert isinstance(refused, Infeasible)
+    assert refused.invalid
+    assert "96 of an expert's 768 columns" in refused.message

@@ -138,7 +138,7 @@ def test_an_override_that_could_run_code_is_the_scripts_own_affair() -> None:
     [
         (
             {"tensor_parallel_size": 3},
-            "with 8 of keys and values: it can be 1, 2, 4",
+            "the model's 32 attention heads: it can be 1, 2, 4",
         ),
         ({"max_model_len": 1 << 20}, "it can be up to 131072"),
         ({"use_case": "prodction"}, "the nearest is production"),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from tests.fakes.models import facts as facts_of
@@ -9,9 +7,9 @@ from tests.fakes.models import held
 from vllmd.gpu import products
 from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
-from vllmd.models.quantization import Quantization
-from vllmd.planner.choice import Draft, Infeasible
-from vllmd.planner.parallel import Shape, refusal, shapes, sizes
+from vllmd.planner.choice import Draft
+from vllmd.planner.parallel import Shape, refusal, refuse_others, shapes, sizes
+from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology
 from vllmd.planner.use_cases import Spread
 
@@ -69,71 +67,34 @@ def test_heads_and_the_vocabulary_are_divided_evenly(facts: ModelFacts | None, e
     assert sizes(facts, 8) == expected
 
 
-def refused(facts: ModelFacts | None, **client: int) -> Infeasible | None:
-    """Why sizes that a client sets are refused."""
-    draft = Draft()
-    for name, value in client.items():
-        draft.choose(name, value, "client", "set by the client")
-    return refusal(draft, facts)
-
-
 def test_a_size_that_divides_nothing_is_refused_with_those_that_do() -> None:
     """At once: vLLM would say so after half a minute, or die of an assertion where it is keys and values."""
     facts = ModelFacts(attention_heads=28, kv_heads=4)
-    found = refused(facts, tensor_parallel_size=3)
+    found = refusal(3, facts)
 
     assert found is not None
     assert found.invalid
-    assert found.message.endswith("28 attention heads with 4 of keys and values: it can be 1, 2, 4, 28.")
-    assert refused(facts, tensor_parallel_size=7) is not None
-    assert refused(facts, tensor_parallel_size=28) is None
-    assert refused(None, tensor_parallel_size=3) is None
-
-
-def test_columns_that_are_packed_in_groups_are_divided_by_whole_groups() -> None:
-    """18944 columns in groups of 128 go on 4 GPUs and not on 8, where vLLM refuses to load them."""
-    packed = ModelFacts(
-        attention_heads=32, kv_heads=8, intermediate_size=18944, quantization=Quantization("awq", 4, 128)
-    )
-    found = refused(packed, tensor_parallel_size=8)
-
-    assert sizes(packed, 8) == [1, 2, 4]
-    assert sizes(dataclasses.replace(packed, quantization=None), 8) == [1, 2, 4, 8]
-    assert found is not None
-    assert (
-        "the 18944 columns of the model's MLP, which are packed in groups, evenly: it can be 1, 2, 4" in found.message
-    )
-
-
-@pytest.mark.parametrize(
-    ("size", "model", "words"),
-    [
-        (5, "phi-4", "the 100352 rows that vLLM makes of the model's vocabulary: it can be 1, 2."),
-        (7, "mamba-130m", "it can be 1, 2, 3, 4, 6, 8, "),
-    ],
-)
-def test_a_vocabulary_that_can_not_be_divided_is_found_before_the_model_is_built(
-    size: int, model: str, words: str
-) -> None:
-    """VLLM itself checks the attention heads alone before it starts its workers."""
-    found = refused(facts_of(model), tensor_parallel_size=size)
-
-    assert found is not None
-    assert words in found.message
+    assert found.message.endswith("28 attention heads: it can be 1, 2, 4, 28.")
+    assert refusal(28, facts) is None
+    assert refusal(7, facts) is not None
+    assert refusal(3, None) is None
 
 
 def test_more_stages_than_layers_are_refused() -> None:
     """A stage has a layer at least."""
-    found = refused(ModelFacts(kinds=(Kind.FULL,) * 4), pipeline_parallel_size=5)
+    draft = Draft()
+    draft.choose("pipeline_parallel_size", 5, "client", "set by the client")
+    four, five = (Request(facts=ModelFacts(kinds=(Kind.FULL,) * layers)) for layers in (4, 5))
+    found = refuse_others(draft, four)
 
     assert found is not None
-    assert found.message == "pipeline_parallel_size=5 is more than the model's 4 layers."
-    assert refused(ModelFacts(kinds=(Kind.FULL,) * 4), pipeline_parallel_size=4) is None
+    assert "pipeline_parallel_size=5 is more than the model's 4 layers" in found.message
+    assert refuse_others(draft, five) is None
 
 
 def test_heads_out_of_all_proportion_hold_nobody_up() -> None:
     """They come from a file of the model's."""
-    found = refused(ModelFacts(attention_heads=1 << 32, kv_heads=1), tensor_parallel_size=7)
+    found = refusal(7, ModelFacts(attention_heads=1 << 32, kv_heads=1))
 
     assert found is not None
     assert found.message.endswith("it can be 1, 2, 4, 8, 16, 32, 64.")

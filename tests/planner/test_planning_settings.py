@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 
 from tests.fakes.fake_gpus import GIB
 from tests.fakes.models import asked, planned
+from tests.fakes.models import facts as facts_of
 from vllmd.planner.choice import Infeasible
 from vllmd.planner.planning import plan
 from vllmd.planner.use_cases import USE_CASES
@@ -133,3 +137,102 @@ def test_what_the_host_sets_and_can_not_work_is_no_mistake_of_a_client(name: str
     assert isinstance(by_client, Infeasible)
     assert (by_host.reason, by_host.invalid) == (by_client.reason, not by_client.invalid)
     assert by_client.invalid
+
+
+def test_a_model_of_experts_fits_as_replicas() -> None:
+    """They share the experts out, so that a model goes on as many GPUs as by dividing all of it."""
+    found = planned(asked("8xH200", "deepseek-v3", client={"data_parallel_size": 8, "enable_expert_parallel": True}))
+
+    assert found.memory is not None
+    assert found.memory.weights < 110 << 30
+    assert found.engine_args["tensor_parallel_size"] == 1
+
+
+def test_blocks_that_are_set_are_the_cache() -> None:
+    """vLLM allocates as many, whatever it measured, and serves no longer context than they hold."""
+    few = planned(asked("1xRTX4090", client={"num_gpu_blocks_override": 101}))
+    many = plan(asked("1xRTX4090", client={"num_gpu_blocks_override": 100_000}))
+
+    assert few.engine_args["max_model_len"] == 1600
+    assert few.cache is not None
+    assert few.cache.bytes_per_gpu == 101 * 16 * 131_072
+    assert isinstance(many, Infeasible)
+    assert many.reason == "INVALID_ENGINE_ARG"
+    assert "num_gpu_blocks_override=100000 is 195.3 GiB on each GPU" in many.message
+
+
+def test_a_context_that_the_blocks_do_not_hold_is_refused() -> None:
+    """As vLLM does."""
+    found = plan(asked("1xRTX4090", client={"num_gpu_blocks_override": 101, "max_model_len": 8192}))
+
+    assert isinstance(found, Infeasible)
+    assert found.reason == "KV_CACHE_TOO_SMALL"
+
+
+def test_room_for_adapters_is_reckoned_with() -> None:
+    """They are allocated with the model: 64 of rank 512 take more than any GPU has."""
+    plain = planned(asked("1xRTX4090"))
+    one = planned(asked("1xRTX4090", client={"enable_lora": True}))
+    found = plan(asked("1xRTX4090", client={"enable_lora": True, "max_loras": 64, "max_lora_rank": 512}))
+
+    assert plain.memory is not None
+    assert one.memory is not None
+    assert one.memory.weights - plain.memory.weights == pytest.approx(2 * 16 * (32 * 81_920 + 132_352), rel=0.01)
+    assert isinstance(found, Infeasible)
+    assert found.reason == "MODEL_TOO_LARGE"
+
+
+def test_not_all_of_a_model_can_be_offloaded() -> None:
+    """Its layers can, its embedding and output layer stay: 2 GB of Llama 3.1 8B."""
+    found = planned(asked("1xRTX4090", client={"cpu_offload_gb": 100}))
+
+    assert found.memory is not None
+    assert found.memory.weights == 2 * 2 * 128_256 * 4096
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "program", "why"),
+    [
+        ("bge-base-en-v1.5", {"pipeline_parallel_size": 2}, "engine", "does not divide BertModel into stages"),
+        ("llama-3.1-8b", {"data_parallel_size": 2}, "llm", "vllm.LLM takes 1 alone"),
+        ("llama-3.1-8b", {"enable_expert_parallel": True}, "engine", "the model has no experts"),
+    ],
+)
+def test_what_vllm_does_not_do_with_a_model_is_refused(
+    model: str, values: dict[str, Any], program: str, why: str
+) -> None:
+    """At once, and not at the end of a start."""
+    found = plan(asked("2xH100", model, client=values, program=program))
+
+    assert isinstance(found, Infeasible)
+    assert found.invalid
+    assert why in found.message
+
+
+def test_a_model_that_vllm_has_no_stages_of_gets_none() -> None:
+    """However little fits on one GPU."""
+    model = dataclasses.replace(facts_of("llama-3.3-70b"), architecture="Mamba2ForCausalLM", attention_heads=7)
+
+    assert isinstance(plan(asked("8xRTX4090", facts=model)), Infeasible)
+
+
+@pytest.mark.parametrize("values", [{"max_num_seqs": 100_000, "max_num_batched_tokens": 100_000}])
+def test_requests_that_no_gpu_has_room_for_are_not_blamed_on_others(values: dict[str, int]) -> None:
+    """Nobody else is there who could leave."""
+    found = plan(asked("1xRTX4090", client=values))
+
+    assert isinstance(found, Infeasible)
+    assert found.forever
+    assert found.reason == "MODEL_TOO_LARGE"
+    assert "max_num_seqs" in found.message
+
+
+@pytest.mark.parametrize("value", ["false", "true", 0, 1, [True]])
+@pytest.mark.parametrize("name", ["enforce_eager", "enable_chunked_prefill", "enable_lora"])
+def test_a_switch_is_on_or_off(name: str, value: Any) -> None:
+    """The plan would take it for one and vLLM for the other."""
+    found = plan(asked("1xRTX4090", client={name: value}))
+
+    assert isinstance(found, Infeasible)
+    assert found.invalid
+    assert f"{name} must be true or false" in found.message

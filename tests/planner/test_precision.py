@@ -9,6 +9,7 @@ from tests.fakes.fake_gpus import gpu
 from tests.fakes.models import asked, facts, planned
 from vllmd.gpu import products
 from vllmd.models.facts import ModelFacts
+from vllmd.models.quantization import Quantization
 from vllmd.planner.choice import Draft, Infeasible
 from vllmd.planner.precision import ONLINE, Precision, settle
 
@@ -74,10 +75,18 @@ def test_the_oldest_gpu_decides() -> None:
         ("1xT4", {"dtype": "torch.bfloat16"}, "float16 works."),
         ("1xH100", {"dtype": "bfloat17"}, "the nearest is bfloat16."),
         ("1xH100", {"dtype": 16}, "vLLM has none of that name; the nearest is"),
-        ("1xT4", {"kv_cache_dtype": "fp8"}, "needs compute capability 8.0, and these GPUs have 7.5; float16 works."),
+        ("1xT4", {"kv_cache_dtype": "fp8"}, "needs compute capability 8.0, and these GPUs have 7.5; auto works."),
         ("1xV100", {"kv_cache_dtype": "bfloat16"}, "float16 works."),
         ("1xT4", {"attention_backend": "FLASH_ATTN"}, "TRITON_ATTN works."),
         ("2xV100", {"attention_backend": "FLASHINFER"}, "TRITON_ATTN works."),
+        ("1xT4", {"attention_backend": "flash_attn"}, "TRITON_ATTN works."),
+        ("2xV100", {"kv_cache_dtype": "fp8"}, "needs compute capability 8.0, and these GPUs have 7.0; auto works."),
+        ("1xT4", {"kv_cache_dtype": "bfloat16"}, "float16 works."),
+        ("1xRTX3090", {"kv_cache_dtype": "fp8_per_token_head"}, "needs compute capability 8.9"),
+        ("1xRTX3090", {"kv_cache_dtype": "fp8", "attention_backend": "TRITON_ATTN"}, "8.9 with TRITON_ATTN"),
+        ("1xRTX4090", {"kv_cache_dtype": "fp8", "attention_backend": "FLASH_ATTN"}, "FLASHINFER has."),
+        ("1xH100", {"kv_cache_dtype": "fp8_e5m2", "attention_backend": "FLASH_ATTN"}, "FLASHINFER has."),
+        ("1xH100", {"kv_cache_dtype": "nvfp4"}, "needs compute capability 10.0"),
         ("1xH100", {"quantization": "awq"}, "can't do it while loading; it can do"),
         ("1xH100", {"quantization": "fp9"}, "it can do fp8."),
     ],
@@ -172,3 +181,31 @@ def test_a_packing_of_which_nothing_is_known_is_kept() -> None:
     odd = dataclasses.replace(facts("qwen2.5-7b-awq").quantization or ONLINE["fp8"], method="unknown")
 
     assert precision("1xH100", dataclasses.replace(LLAMA, quantization=odd), quantization="awq").is_stored
+
+
+@pytest.mark.parametrize(
+    ("host", "values"),
+    [
+        ("1xRTX3090", {"kv_cache_dtype": "fp8"}),
+        ("1xRTX4090", {"kv_cache_dtype": "fp8_e5m2", "attention_backend": "TRITON_ATTN"}),
+        ("1xH100", {"kv_cache_dtype": "fp8", "attention_backend": "FLASH_ATTN"}),
+    ],
+)
+def test_caches_of_fp8_are_had_where_a_backend_has_them(host: str, values: dict[str, Any]) -> None:
+    """FlashInfer from Ampere on, Triton from Ada on, FlashAttention on Hopper."""
+    draft = Draft()
+    for name, value in values.items():
+        draft.choose(name, value, "client", "set by the client")
+
+    assert isinstance(settle(draft, LLAMA, products.inventory(host).gpus), Precision)
+
+
+def test_what_modelopt_packs_in_fp8_needs_ada() -> None:
+    """Unlike vLLM's own FP8, which older GPUs unpack."""
+    packed = dataclasses.replace(LLAMA, quantization=Quantization("modelopt", 8))
+
+    found = settle(Draft(), packed, products.inventory("1xRTX3090").gpus)
+
+    assert isinstance(found, Infeasible)
+    assert found.reason == "GPU_TOO_OLD"
+    assert isinstance(settle(Draft(), packed, products.inventory("1xRTX4090").gpus), Precision)

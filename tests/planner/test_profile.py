@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from vllmd.planner.profile import Lookup, key, nothing_known
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.fakes.fake_gpus import GIB
+from tests.fakes.models import asked, planned
+from tests.fakes.models import facts as facts_of
+from vllmd.planner.profile import Lookup, Profile, key, nothing_known
 
 
 def test_loads_that_take_the_same_have_one_key() -> None:
@@ -25,3 +33,25 @@ def test_what_changes_the_memory_changes_the_key() -> None:
     }
 
     assert len(keys) == 5
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"weights_bytes": 0},
+        {"weights_bytes": 1 << 62},
+        {"activation_bytes": 80 * GIB},
+        {"other_bytes": 80 * GIB},
+        {"graphs_bytes": 999 * GIB},
+        {"peak_bytes": 1 << 62},
+    ],
+)
+def test_what_no_load_can_have_taken_is_not_believed(sizes: dict[str, Any]) -> None:
+    """A plan by it would refuse the load for ever, or let it run out of memory; the next load puts it right."""
+    seen = {"weights_bytes": 15 * GIB, "activation_bytes": GIB, "other_bytes": GIB, "kv_cache_bytes": GIB}
+    model = dataclasses.replace(facts_of("llama-3.1-8b"), fingerprint="f")
+    profile = Profile(vllm_version="0.25.1", **(seen | sizes))
+    plain = planned(asked("1xH100", facts=model))
+
+    assert Profile(vllm_version="0.25.1", **seen).is_possible_on(80 * GIB)
+    assert planned(asked("1xH100", facts=model, profiles=lambda _: profile)).memory == plain.memory

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.models import facts as facts_of
 from vllmd.models.facts import ModelFacts, read
 from vllmd.planner.weights import bytes_on_each
 
@@ -79,3 +80,13 @@ def test_a_packing_that_nobody_knows_is_as_large_as_its_files() -> None:
 
     assert weight(packed) == 5 * GIB
     assert bytes_on_each(dataclasses.replace(packed, weight_bytes=None)) is None
+
+
+def test_replicas_share_experts_out() -> None:
+    """DeepSeek V3 on eight GPUs as eight replicas, the usual way: each has all of the attention, and 32 experts."""
+    whole = facts_of("deepseek-v3")
+    counted = whole.parameters
+    assert counted is not None
+
+    assert weight(whole) - weight(whole, data_parallel=8) == pytest.approx(counted.experts * 7 / 8, rel=0.01)
+    assert weight(LLAMA_8B, data_parallel=8) == weight(LLAMA_8B)

@@ -147,3 +147,30 @@ def test_what_graphs_took_is_in_the_log(tmp_path: pathlib.Path) -> None:
     assert measuring.graphs_bytes(measuring.read_log(log)) == 3 * GIB // 4
     assert measuring.graphs_bytes(["INFO Graph capturing finished in 1 secs, took -0.01 GiB"]) == 0
     assert measuring.graphs_bytes(["INFO nothing was captured"]) is None
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "\x1b[0;36m(EngineCore pid=7)\x1b[0;0m \x1b[32mINFO\x1b[0m 11-25 22:58:20 \x1b[90m[runner.py:1]\x1b[0m ",
+        "Capturing CUDA graphs (decode, FULL): 100%|###| 35/35 [00:01<00:00, 22.27it/s](EngineCore pid=7) INFO ",
+        "",
+    ],
+)
+def test_what_a_logger_puts_before_it_does_not_matter(before: str) -> None:
+    """Colors, and the rest of a progress bar, which goes to the same file."""
+    assert measuring.graphs_bytes([f"{before}Graph capturing finished in 5 secs, took 0.50 GiB"]) == GIB // 2
+
+
+@pytest.mark.parametrize("size", ["999", "1.2.3", "9" * 400])
+def test_a_line_that_quotes_a_client_tells_nothing(size: str) -> None:
+    """A model may be called like this, and vLLM logs its path."""
+    forged = f"Graph capturing finished in 1 secs, took {size} GiB"
+    lines = [
+        f"(EngineCore pid=7) INFO 11-25 22:58:00 [core.py:93] Initializing a V1 LLM engine with model='/m/{forged}'",
+        f"INFO 11-25 22:58:00 [core.py:93] /m/[a.py:1] {forged}",
+        "(EngineCore pid=7) INFO 11-25 22:58:20 [model_runner.py:1] Graph capturing finished in 5 secs, took 0.50 GiB",
+    ]
+
+    assert measuring.graphs_bytes(lines) == GIB // 2
+    assert measuring.graphs_bytes(lines[:2]) is None

@@ -30,6 +30,8 @@ LENGTHS = (
 _LARGEST = 1 << 32
 """More parameters, tokens or heads of one kind has no model; larger numbers would make others out of all proportion."""
 _LONGEST_LIST = 10_000
+_LONGEST_WORD = 1000
+"""A letter for each layer."""
 
 _TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
 
@@ -75,14 +77,19 @@ def boolean(config: Config, name: str, otherwise: bool = False) -> bool:
 
 
 def word(config: Config, *names: str) -> str | None:
-    """Read the first of *names* that is a text."""
-    return next((config[name] for name in names if isinstance(config.get(name), str) and config[name]), None)
+    """Read the first of *names* that is a text which can be shown: what is said of a model goes into messages."""
+    return next((config[name] for name in names if _is_word(config.get(name))), None)
 
 
 def words(config: Config, name: str) -> tuple[str, ...]:
     """Read a list of texts; empty if it is none."""
     value = config.get(name)
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+    return tuple(item for item in value if _is_word(item)) if isinstance(value, list) else ()
+
+
+def _is_word(value: object) -> bool:
+    # Printable is neither what commands a terminal nor half of a pair, which no message can hold.
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_WORD and value.isprintable()
 
 
 def inner(config: Config, name: str) -> Config:

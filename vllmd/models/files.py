@@ -5,6 +5,7 @@ What is missing of a configuration `hub` fetches, if it may; vLLM fetches the we
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -30,6 +31,9 @@ _MAX_CONFIG_BYTES = 1 << 20
 
 _MAX_BESIDE_BYTES = 16 << 20
 """A tokenizer's may list thousands of tokens."""
+
+_MAX_REFERENCE_BYTES = 1000
+"""It holds the name of a commit."""
 
 _FINGERPRINT_DIGITS = 16
 
@@ -104,7 +108,8 @@ def locate(model: str, revision: str = "", cache: pathlib.Path | None = None) ->
     reference = repository / "refs" / (revision or "main")
     commit = revision
     if all(map(_plain, (revision or "main").split("/"))) and _is_file(reference):
-        commit = reference.read_text().strip()
+        with contextlib.suppress(OSError, ValueError):  # not for us, or nothing that huggingface_hub has written
+            commit = plain.read(reference, _MAX_REFERENCE_BYTES).decode().strip()
     snapshot = repository / "snapshots" / commit
     return snapshot if commit and _plain(commit) and _has_config(snapshot) else None
 

@@ -7,11 +7,14 @@ hub's address and token in it, and a model's name as argument; what it prints is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
 import os
 import pathlib
+import selectors
+import signal
 import subprocess
 import time
 from collections import OrderedDict
@@ -34,6 +37,8 @@ _AT_ONCE = 3
 _KEPT = 200
 _MOST_WORDS = 200
 _MOST_BYTES = 1 << 60
+_MOST_OUTPUT_BYTES = 4 << 20
+"""Of 2000 files."""
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _OFF = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "VLLM_USE_MODELSCOPE")
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
@@ -131,28 +136,51 @@ def _run(key: Key, python: pathlib.Path) -> Mapping[str, Any]:
         ValueError: it took too long, or said nothing that makes sense.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLMD_")}
+    with subprocess.Popen(
+        [str(python), str(_PROGRAM), str(int(PATIENCE_SECONDS) + 5), *filter(None, key)],
+        cwd="/",
+        env=environment | _QUIET,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        # Not for our log: an exception's text may quote what was sent. What matters is on standard output.
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            output = _output(process, time.monotonic() + PATIENCE_SECONDS)
+        finally:
+            if process.poll() is None:  # with all that it has started, since the interpreter may be a script
+                os.killpg(process.pid, signal.SIGKILL)
     try:
-        ended = subprocess.run(
-            [str(python), str(_PROGRAM), str(int(PATIENCE_SECONDS) + 5), *filter(None, key)],
-            cwd="/",
-            env=environment | _QUIET,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            # Not for our log: an exception's text may quote what was sent. What matters is on standard output.
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"no answer for {PATIENCE_SECONDS:g} s") from None
-    try:
-        answer = json.loads(ended.stdout.splitlines()[-1])
+        answer = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError):
-        raise ValueError(f"{python} ended with status {ended.returncode} and no answer") from None
+        raise ValueError(f"{python} ended with status {process.returncode} and no answer") from None
     if not isinstance(answer, dict):
         raise ValueError(f"{python} gave an answer that is none")
     return answer
+
+
+def _output(process: subprocess.Popen[bytes], deadline: float) -> bytes:
+    """Read what a process prints, and wait for its end.
+
+    Raises:
+        ValueError: it takes too long, or prints more than makes sense.
+    """
+    assert process.stdout is not None
+    output = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while selector.select(deadline - time.monotonic()):
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            output += chunk
+            if len(output) > _MOST_OUTPUT_BYTES:
+                raise ValueError(f"an answer of more than {_MOST_OUTPUT_BYTES} bytes")
+            if not chunk:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                    return output
+                break
+    raise ValueError(f"no answer for {PATIENCE_SECONDS:g} s")
 
 
 def read_listing(answer: Mapping[str, Any]) -> Listing:

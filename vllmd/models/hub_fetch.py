@@ -24,7 +24,7 @@ WANTED = {
     "tokenizer_config.json": 16 << 20,
     "sentence_bert_config.json": 1 << 20,
     "modules.json": 1 << 20,
-    "model.safetensors.index.json": 100 << 20,
+    "model.safetensors.index.json": 32 << 20,
 }
 """What is fetched, and up to which size in bytes."""
 

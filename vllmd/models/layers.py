@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 from vllmd.models.fields import Config, boolean, integer, integers, word, words
 
-MOST_LAYERS = 10_000
-"""More is nonsense, and not worth a list of so many."""
+MOST_LAYERS = 1000
+"""More is nonsense, and a plan that goes through so many holds the daemon's loop up."""
 
 
 class Kind(enum.StrEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vllmd.models.fields import Config, boolean, inner, integer
+from vllmd.models.layers import MOST_LAYERS
 
 _NAMES = {
     "dim": "hidden_size",
@@ -51,7 +52,7 @@ def as_config(params: Config) -> dict[str, Any]:
 def _with_layers(config: dict[str, Any]) -> dict[str, Any]:
     """Spell out a pattern of windows, such as `[null, 4096]`, layer by layer."""
     windows, layers = config.get("sliding_window"), integer(config, "num_hidden_layers")
-    if not isinstance(windows, list) or not windows or layers is None or layers % len(windows) or layers > 10_000:
+    if not isinstance(windows, list) or not windows or layers is None or layers % len(windows) or layers > MOST_LAYERS:
         return config
     kinds = ["full_attention" if window is None else "sliding_attention" for window in windows]
     widths = [window for window in windows if window is not None]

@@ -19,9 +19,12 @@ from vllmd.models import plain
 
 INDEX = "model.safetensors.index.json"
 
-_MAX_HEADER_BYTES = 100 << 20
-"""The format's own limit."""
-_MAX_INDEX_BYTES = 100 << 20
+_MAX_HEADER_BYTES = 16 << 20
+"""The format allows 100 MB, which some 100,000 tensors do not fill. Nothing else of Python runs while one is parsed."""
+_MAX_HEADERS_BYTES = 64 << 20
+"""Of all files of a model: thousands of names may lead to one file."""
+_MAX_INDEX_BYTES = 32 << 20
+"""That of Kimi K2, with 140,000 tensors, takes half of it."""
 _POINTER = b"version https://git-lfs"
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -78,9 +81,12 @@ def bytes_by_dtype(paths: Iterable[pathlib.Path], layers: int | None) -> dict[st
         Unreadable: one of them is no such file, or is cut short.
     """
     sizes: Counter[str] = Counter()
+    left = _MAX_HEADERS_BYTES
     for path in paths:
         try:
-            for name, dtype, size in _tensors(path):
+            length, tensors = _tensors(path, left)
+            left -= length
+            for name, dtype, size in tensors:
                 if layers is None or layer_of(name) < layers:
                     sizes[dtype] += size
         except OSError as error:
@@ -101,8 +107,8 @@ def layer_of(name: str) -> int:
     return int(found[1]) if found and len(found[1]) < 10 else -1
 
 
-def _tensors(path: pathlib.Path) -> Iterator[tuple[str, str, int]]:
-    """Read names, dtypes and sizes in bytes from a file's header."""
+def _tensors(path: pathlib.Path, most_bytes: int) -> tuple[int, Iterator[tuple[str, str, int]]]:
+    """Read the length of a file's header, and the names, dtypes and sizes in bytes that it has."""
     with plain.opened(path) as file:
         start, size = file.read(len(_POINTER)), os.fstat(file.fileno()).st_size
         if start == _POINTER:
@@ -112,14 +118,20 @@ def _tensors(path: pathlib.Path) -> Iterator[tuple[str, str, int]]:
             raise Unreadable(f"{_short(path.name)} is cut short")
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes")
+        if length > most_bytes:
+            raise Unreadable(f"the headers of all files come to more than {_MAX_HEADERS_BYTES >> 20} MiB")
         file.seek(8)
         header: Mapping[str, Any] = json.loads(file.read(length))
+    return length, _sizes(path, header, size - 8 - length)
+
+
+def _sizes(path: pathlib.Path, header: Mapping[str, Any], there: int) -> Iterator[tuple[str, str, int]]:
     for name, tensor in header.items():
         if name != "__metadata__":
             begin, end = map(int, tensor["data_offsets"])
             if not 0 <= begin <= end:
                 raise ValueError(f"tensor {name} ends before it begins")
-            if end > size - 8 - length:
+            if end > there:
                 raise Unreadable(f"{_short(path.name)} is cut short")
             yield name, str(tensor["dtype"]), end - begin
 
@@ -130,4 +142,6 @@ def _whole(value: object) -> int | None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 80 else f"{name[:77]}..."
+    """Put a file's name, which may be any bytes, so that it can be shown."""
+    shown = name.encode(errors="replace").decode()
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

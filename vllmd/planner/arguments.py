@@ -57,7 +57,9 @@ GENERATION_CONFIGS = frozenset({"auto", "vllm"})
 _COUNTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """Arguments that the plan calculates with; each is a number of parts, from 1."""
 
-_SIZES = ("kv_cache_memory_bytes", "max_model_len", "max_num_batched_tokens", "max_num_seqs")
+_SIZES = (
+    "kv_cache_memory_bytes", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "num_gpu_blocks_override",
+)  # fmt: skip
 """Likewise, and null leaves them to vLLM, as -1 does with `max_model_len`."""
 
 _MOST_OFFLOADED = 1 << 20

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner.choice import Draft
+from vllmd.planner.choice import Draft, Infeasible
+from vllmd.planner.division import BLOCK_OF_FP8
 from vllmd.planner.parallel import Shape
 from vllmd.planner.precision import Precision
 from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology
 from vllmd.planner.use_cases import UseCase
-
-_BLOCK_OF_FP8 = 128
-"""Along which weights of a checkpoint in blocks of FP8 share a scale: a part of an expert must be a multiple."""
 
 
 def settle(draft: Draft, request: Request, use_case: UseCase, shape: Shape) -> None:
@@ -37,12 +35,32 @@ def _is_consumer(gpu: Gpu) -> bool:
     return "GEFORCE" in gpu.product.upper()
 
 
-def keep_blocks_whole(draft: Draft, decided: Precision, tensor: int) -> None:
-    """Divide experts one by one where their matrices, packed in blocks, can't be divided further."""
+def keep_experts_whole(draft: Draft, decided: Precision, gpus: int) -> Infeasible | None:
+    """Divide experts one by one where their matrices can't be divided further, or refuse if that was set otherwise.
+
+    Args:
+        draft: what is settled so far.
+        decided: how weights are packed.
+        gpus: among how many experts are divided, by tensors and by replicas.
+    """
     facts = decided.facts
-    if facts is None or not facts.experts or facts.quantization is None or tensor < 2:
-        return
-    inner = facts.expert_intermediate_size or facts.intermediate_size or 0
-    if facts.quantization.method == "fp8" and facts.quantization.blocks and (inner // tensor) % _BLOCK_OF_FP8:
-        reason = f"{inner // tensor} of an expert's {inner} columns are no whole blocks of {_BLOCK_OF_FP8}"
-        draft.choose("enable_expert_parallel", True, "model", f"{reason}: experts are divided whole")
+    if facts is not None and facts.kinds and not facts.experts and draft.get("enable_expert_parallel") is True:
+        message = (
+            "Engine argument enable_expert_parallel=True can't work here: the model has no experts. Leave it open."
+        )
+        return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)
+    if facts is None or not facts.experts or gpus < 2:
+        return None
+    inner, packing = facts.expert_intermediate_size or facts.intermediate_size or 0, facts.quantization
+    in_blocks = packing is not None and packing.method == "fp8" and packing.blocks
+    if inner % gpus:
+        reason = f"an expert's {inner} columns can't be divided among {gpus} GPUs"
+    elif in_blocks and (inner // gpus) % BLOCK_OF_FP8:
+        reason = f"{inner // gpus} of an expert's {inner} columns are no whole blocks of {BLOCK_OF_FP8}"
+    else:
+        return None
+    draft.choose("enable_expert_parallel", True, "model", f"{reason}: experts are divided whole")
+    if draft.get("enable_expert_parallel") is True:
+        return None
+    message = f"Engine argument enable_expert_parallel=False can't work here: {reason}."
+    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)

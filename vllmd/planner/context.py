@@ -108,7 +108,7 @@ def settle(
 
 def _surely(draft: Draft, footprint: Footprint, pool: int, at_most: int) -> int:
     """Say how long a context fits, with something kept where the room is worked out and not known."""
-    kept = 0.0 if footprint.is_measured or "kv_cache_memory_bytes" in draft else _KEPT
+    kept = 0.0 if footprint.is_measured or _is_cache_set(draft) else _KEPT
     return footprint.layout.longest(int(pool * (1 - kept)), at_most)
 
 
@@ -155,11 +155,12 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
         missing = max(0, footprint.taken + cache - there)
         has = f"gpu_memory_utilization={share:g} of {where} is {gib(there)}"
     rest = footprint.taken - footprint.weights + beyond
+    less = " Fewer requests and tokens at once, by max_num_seqs and max_num_batched_tokens, take less."
     return Infeasible(
         "MODEL_TOO_LARGE" if never else "GPU_MEMORY_EXHAUSTED",
         f"The weights take {gib(footprint.weights)} on {'the GPU' if len(gpus) == 1 else f'each of {len(gpus)} GPUs'}, "
         f"and all else but the KV cache {gib(rest)}. {has}: {gib(missing)} is missing there for a KV cache of "
-        f"{least} tokens.",
+        f"{least} tokens.{less if rest > footprint.weights else ''}",
         {
             "weight_bytes": footprint.weights,
             "total_bytes": smallest.total_bytes,
@@ -180,8 +181,11 @@ def never(draft: Draft, footprint: Footprint | None, gpus: Sequence[Gpu], at_mos
 
 def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:
     """Work out what would be left for the KV cache if nobody else was on the GPUs."""
-    if "kv_cache_memory_bytes" in draft:
-        return int(draft.get("kv_cache_memory_bytes"))
+    blocks, own = draft.count("num_gpu_blocks_override"), draft.count("kv_cache_memory_bytes")
+    if blocks is not None:
+        return blocks * footprint.layout.block_bytes
+    if own is not None:
+        return own
     share = _largest_share(draft)
     on_top = 0 if _is_share_set(draft) else footprint.graphs_beyond
     return footprint.pool(min(min(int(gpu.usable_bytes * share), gpu.usable_bytes - on_top) for gpu in gpus))
@@ -191,6 +195,10 @@ def _largest_share(draft: Draft) -> float:
     """Say what share there would be if nobody else was on the GPUs."""
     chosen = float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
     return chosen if _is_share_set(draft) else max(chosen, _USUAL_SHARE)
+
+
+def _is_cache_set(draft: Draft) -> bool:
+    return any(draft.count(name) is not None for name in ("kv_cache_memory_bytes", "num_gpu_blocks_override"))
 
 
 def _is_share_set(draft: Draft) -> bool:

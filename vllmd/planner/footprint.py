@@ -11,7 +11,10 @@ from vllmd.planner.kv_cache import Layout, lay_out
 from vllmd.planner.memory import GpuMemory, Sizes
 from vllmd.planner.precision import Precision
 from vllmd.planner.profile import Profile
-from vllmd.planner.weights import bytes_on_each
+from vllmd.planner.weights import adapter_bytes, bytes_on_each, bytes_outside_layers
+
+_LORA_RANK = 16
+"""vLLM's default of `max_lora_rank`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,15 +98,20 @@ def measure(draft: Draft, precision: Precision, sizes: Sizes, profile: Profile |
         facts,
         sizes.tensor_parallel,
         sizes.pipeline_parallel,
+        data_parallel=sizes.data_parallel,
         plain_bytes=precision.plain_bytes,
         online=not precision.is_stored,
     )
     if weights is None or layout is None:
         return None
     offloaded = int(float(draft.get("cpu_offload_gb", 0)) * (1 << 30))
+    weights -= min(offloaded, max(0, weights - bytes_outside_layers(facts, sizes.tensor_parallel)))
+    if draft.get("enable_lora") is True:
+        rank, slots = draft.count("max_lora_rank", _LORA_RANK) or _LORA_RANK, draft.count("max_loras", 1) or 1
+        weights += adapter_bytes(facts, rank, slots, sizes.tensor_parallel)
     beside, beyond = memory.beside(facts, sizes), memory.beyond(facts, sizes)
     if profile is None:
-        return Footprint(max(0, weights - offloaded), beside.activation, beside.other, beside.graphs, beyond, layout)
+        return Footprint(weights, beside.activation, beside.other, beside.graphs, beyond, layout)
     return Footprint(
         profile.weights_bytes,
         profile.activation_bytes,

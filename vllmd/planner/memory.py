@@ -84,6 +84,8 @@ class Sizes:
     """`max_num_seqs`."""
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
+    data_parallel: int = 1
+    """Replicas, which share experts out among them."""
     eager: bool = False
     largest_graph: int | None = None
     """The largest batch that has a graph; `None` for vLLM's choice."""
@@ -168,7 +170,7 @@ def _compiling_bytes(facts: ModelFacts, sizes: Sizes) -> int | None:
     experts = 0.0
     if facts.parameters is not None and facts.parameters.experts and facts.layers:
         attending = sum(kind is not Kind.NONE for kind in facts.kinds or ()) or facts.layers
-        experts = _EXPERT_COPIES * facts.parameters.experts / attending * _VALUE_BYTES
+        experts = _EXPERT_COPIES * facts.parameters.experts / attending * _VALUE_BYTES / sizes.data_parallel
     passing = facts.hidden_size * _HIDDEN_COPIES_COMPILING
     passing += (facts.state_channels or 0) * _CHANNEL_COPIES // sizes.tensor_parallel
     return int((embedding + experts) / sizes.tensor_parallel) + sizes.tokens * passing * _VALUE_BYTES

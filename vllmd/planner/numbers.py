@@ -8,8 +8,13 @@ from typing import Any
 from vllmd.planner.choice import Draft, Infeasible, whole_number
 
 _PARTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-_SIZES = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_memory_bytes")
+_SIZES = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_memory_bytes", "num_gpu_blocks_override")
 """Open if they are `None`."""
+_SWITCHES = (
+    "disable_custom_all_reduce", "enable_chunked_prefill", "enable_expert_parallel", "enable_lora",
+    "enable_prefix_caching", "enforce_eager",
+)  # fmt: skip
+"""Likewise; vLLM takes a text such as `false` for true in some places, and for false in others."""
 
 
 def refusal(draft: Draft) -> Infeasible | None:
@@ -30,6 +35,9 @@ def refusal(draft: Draft) -> Infeasible | None:
     offloaded = values.get("cpu_offload_gb")
     if offloaded is not None and not (_is_number(offloaded) and offloaded >= 0):
         return _invalid(draft, "cpu_offload_gb", "a number from 0")
+    for name in _SWITCHES:
+        if values.get(name) is not None and not isinstance(values[name], bool):
+            return _invalid(draft, name, "true or false")
     return None
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
-from vllmd.planner.choice import Draft, Infeasible, Source, parts
+from vllmd.models.layers import Kind
+from vllmd.planner.choice import Draft, Infeasible, Source
+from vllmd.planner.division import obstacle
 from vllmd.planner.request import Request
 from vllmd.planner.topology import Topology, alike
 from vllmd.planner.use_cases import Spread
@@ -15,12 +17,13 @@ from vllmd.planner.use_cases import Spread
 _MOST_GPUS = 64
 """Sizes beyond are not worth naming."""
 
-_BLOCK_OF_FP8 = 128
-"""Along which weights of a checkpoint in blocks of FP8 share a scale."""
-_IN_USE = 8
-"""What every MLP's size is a multiple of."""
-_ROWS = 64
-"""vLLM fills a vocabulary up to a multiple of this, and then divides it (`VocabParallelEmbedding`)."""
+_WITHOUT_STAGES = frozenset(
+    {
+        "Gemma3nForCausalLM", "HrmTextForCausalLM", "IQuestLoopCoderForCausalLM", "Mamba2ForCausalLM",
+        "OuroForCausalLM", "Phi4MMForCausalLM", "Zamba2ForCausalLM",
+    }
+)  # fmt: skip
+"""Architectures of decoders that are no `SupportsPP` in vLLM 0.25.1."""
 
 _ALONE = "the model's heads are not known yet, so one GPU"
 
@@ -43,76 +46,50 @@ def is_known(facts: ModelFacts | None) -> bool:
 
 
 def sizes(facts: ModelFacts | None, most: int) -> list[int]:
-    """List the numbers of GPUs, up to *most*, among which vLLM can divide a model's matrices.
-
-    Attention heads evenly; those of keys and values too, or each of them copied to as many; an MLP's inner columns, and
-    where they are packed in groups or blocks each of these whole; and the rows of the embedding. One for a model of
-    which nothing is known.
-    """
+    """List the numbers of GPUs, up to *most*, among which vLLM can divide a model; one if nothing is known of it."""
     if not is_known(facts):
         return [1]
     assert facts is not None
-    return [n for n in range(1, most + 1) if _divides(n, facts)]
+    return [n for n in range(1, most + 1) if obstacle(facts, n) is None]
 
 
-def _divides(n: int, facts: ModelFacts) -> bool:
-    return _divides_heads(n, facts) and _divides_columns(n, facts) and _rows(facts) % n == 0
-
-
-def _rows(facts: ModelFacts) -> int:
-    """Say how many rows the embedding has once vLLM has filled it up; 0, which all numbers divide, if not known."""
-    return parts(facts.vocabulary or 0, _ROWS) * _ROWS
-
-
-def _divides_heads(n: int, facts: ModelFacts) -> bool:
-    heads, kv = facts.attention_heads, facts.kv_heads or facts.attention_heads
-    if heads is None or kv is None:
-        return True
-    if facts.latent_dim is not None:
-        kv = 1  # MLA's vector is for all heads, and on each GPU
-    return heads % n == 0 and (kv % n == 0 or n % kv == 0)
-
-
-def _divides_columns(n: int, facts: ModelFacts) -> bool:
-    """Tell whether each GPU gets whole groups of an MLP's columns; experts can be divided one by one instead."""
-    if facts.intermediate_size is None or facts.experts or facts.intermediate_size % _IN_USE:
-        return True  # an odd size is no MLP's, or one of which little is known
-    packing = facts.quantization
-    whole = 1 if packing is None else _BLOCK_OF_FP8 if packing.blocks else packing.group or 1
-    return facts.intermediate_size % (n * whole) == 0
-
-
-def refusal(draft: Draft, facts: ModelFacts | None) -> Infeasible | None:
-    """Refuse parallel sizes that were set and that divide no heads or layers, with those that do."""
-    wanted, stages = draft.count("tensor_parallel_size"), draft.count("pipeline_parallel_size")
-    if facts is None:
+def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
+    """Refuse a `tensor_parallel_size` that was set and among which the model can't be divided, with those that do."""
+    why = obstacle(facts, wanted) if facts is not None else None
+    if facts is None or why is None:
         return None
-    if wanted is not None and is_known(facts) and not _divides(wanted, facts):
-        possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads or _MOST_GPUS, _MOST_GPUS))))
-        message = f"tensor_parallel_size={wanted} does not divide {_undivided(wanted, facts)}: it can be {possible}."
-        heads = {"attention_heads": facts.attention_heads} if facts.attention_heads else {}
-        return _invalid(message, {**heads, "tensor_parallel_size": wanted})
-    if stages is not None and facts.layers is not None and stages > facts.layers:
-        message = f"pipeline_parallel_size={stages} is more than the model's {facts.layers} layers."
-        return _invalid(message, {"layers": facts.layers, "pipeline_parallel_size": stages})
+    possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads or _MOST_GPUS, _MOST_GPUS))))
+    return Infeasible(
+        "INVALID_ENGINE_ARG",
+        f"tensor_parallel_size={wanted} {why}: it can be {possible}.",
+        {"tensor_parallel_size": wanted}
+        | ({"attention_heads": facts.attention_heads} if facts.attention_heads else {}),
+        forever=True,
+        invalid=True,
+    )
+
+
+def refuse_others(draft: Draft, request: Request) -> Infeasible | None:
+    """Refuse stages that a model can't have, and replicas for the class `vllm.LLM`, which takes none."""
+    facts = request.facts
+    stages, layers = draft.count("pipeline_parallel_size") or 1, facts.layers if facts is not None else None
+    if layers is not None and stages > layers:
+        return _never(f"pipeline_parallel_size={stages} is more than the model's {layers} layers.")
+    if (draft.count("pipeline_parallel_size") or 1) > 1 and facts is not None and _is_whole(facts):
+        what = f"pipeline_parallel_size={draft.get('pipeline_parallel_size')} can't work here: vLLM does not divide"
+        return _never(f"{what} {facts.architecture} into stages. Leave it open, and set tensor_parallel_size.")
+    if (draft.count("data_parallel_size") or 1) > 1 and request.program == "llm":
+        what = f"data_parallel_size={draft.get('data_parallel_size')} can't work here: vllm.LLM takes 1 alone"
+        return _never(f"{what}. Start a process for each replica, or use the daemon.")
     return None
 
 
-def _undivided(wanted: int, facts: ModelFacts) -> str:
-    """Say what of a model some number does not divide."""
-    if not _divides_heads(wanted, facts):
-        heads = f"{facts.attention_heads} attention heads"
-        if facts.kv_heads and facts.kv_heads != facts.attention_heads:
-            heads += f" with {facts.kv_heads} of keys and values"
-        return f"the model's {heads}"
-    if _divides_columns(wanted, facts):
-        return f"the {_rows(facts)} rows that vLLM makes of the model's vocabulary"
-    packed = ", which are packed in groups," if facts.quantization is not None else ""
-    return f"the {facts.intermediate_size} columns of the model's MLP{packed} evenly"
+def _never(message: str) -> Infeasible:
+    return Infeasible("INVALID_ENGINE_ARG", f"Engine argument {message}", {}, forever=True, invalid=True)
 
 
-def _invalid(message: str, numbers: dict[str, int]) -> Infeasible:
-    return Infeasible("INVALID_ENGINE_ARG", message, numbers, forever=True, invalid=True)
+def _is_whole(facts: ModelFacts) -> bool:
+    return facts.architecture in _WITHOUT_STAGES or Kind.ENCODER in (facts.kinds or ())
 
 
 def ways(draft: Draft, request: Request, spread: Spread) -> Iterator[Shape]:
@@ -250,7 +227,13 @@ def _index(gpu: Gpu) -> int:
 
 
 def _has_stages(facts: ModelFacts | None) -> bool:
-    return facts is not None and facts.runner == "generate" and bool(facts.layers) and not facts.multimodal
+    return (
+        facts is not None
+        and facts.runner == "generate"
+        and bool(facts.layers)
+        and not facts.multimodal
+        and not _is_whole(facts)
+    )
 
 
 def _staged(fixed: int | None, facts: ModelFacts | None, gpus: Sequence[Gpu], topology: Topology) -> Iterator[Shape]:

@@ -92,7 +92,9 @@ def _plan(request: Request) -> Plan | Infeasible:
         return refused
     if not request.gpus:
         return _on_cpu(draft)
-    return parallel.refusal(draft, request.facts) or _best(draft, request, use_case)
+    wanted = draft.count("tensor_parallel_size")
+    refused = parallel.refusal(wanted, request.facts) if wanted is not None else None
+    return refused or parallel.refuse_others(draft, request) or _best(draft, request, use_case)
 
 
 def _best(draft: Draft, request: Request, use_case: UseCase) -> Plan | Infeasible:
@@ -137,13 +139,14 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     decided = precision.settle(draft, facts, gpus)
     if isinstance(decided, Infeasible):
         return decided
-    collectives.keep_blocks_whole(draft, decided, shape.tensor)
-    refused = batch.refusal(draft)
+    refused = collectives.keep_experts_whole(draft, decided, shape.tensor * shape.replicas) or batch.refusal(draft)
     if refused is not None:
         return refused
     sizes = _sizes(draft, request, shape)
     remembered = key(facts.fingerprint, gpus[0].product, draft.engine_args) if facts and facts.fingerprint else None
     profile = request.profiles(remembered) if remembered is not None else None
+    if profile is not None and not profile.is_possible_on(min(gpu.total_bytes for gpu in gpus)):
+        profile = None
     footprint = measure(draft, decided, sizes, profile)
     on_top = footprint.graphs_beyond if footprint else beyond(facts, sizes)
     own = draft.count("kv_cache_memory_bytes")
@@ -151,10 +154,12 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
     its_own = use_cases.named(use_case.name)
     if its_own is not None and its_own is not use_case:
         why = f"the usual share, as it does not fit into the {its_own.share:g} of the use case {use_case.name}"
-    if own is not None and footprint is not None:
-        refused = share.refusal(own, footprint.taken + footprint.graphs_beyond, gpus)
+    blocks = draft.count("num_gpu_blocks_override")
+    if footprint is not None and (blocks is not None or own is not None):
+        refused = share.refusal(draft, footprint, gpus)
         if refused is not None:
             return refused
+    if own is not None and footprint is not None:
         usual = share.of(footprint.taken + own, gpus)
         why = "as much as the KV cache that is set and all else of the engine take"
     full = share.settle(draft, gpus, usual, on_top, "" if why else use_case.name, why)
@@ -162,6 +167,8 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         return context.never(draft, footprint, gpus, goal) or full
     budget = min(int(gpu.usable_bytes * float(draft.get("gpu_memory_utilization"))) for gpu in gpus)
     pool = own if own is not None else footprint.pool(budget) if footprint else 0
+    if blocks is not None and footprint is not None:  # vLLM allocates as many, whatever it measured
+        pool = blocks * footprint.layout.block_bytes
     if footprint is not None and footprint.has_states and not sizes.eager and pool >= footprint.layout.block_bytes:
         refused = batch.fit_states(draft, sizes.sequences, pool // footprint.layout.block_bytes)
         if refused is not None:
@@ -202,6 +209,7 @@ def _sizes(draft: Draft, request: Request, shape: Shape) -> Sizes:
         sequences=sequences,
         tensor_parallel=shape.tensor,
         pipeline_parallel=shape.pipeline,
+        data_parallel=shape.replicas,
         eager=draft.get("enforce_eager") is True,
         largest_graph=draft.count("max_cudagraph_capture_size"),
         capability=shape.gpus[0].compute_capability,

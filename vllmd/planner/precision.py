@@ -37,8 +37,9 @@ ONLINE = {
 
 _LEAST: dict[str, Capability] = {
     "gptq": (6, 0), "auto_gptq": (6, 0), "gptq_marlin": (7, 5), "awq": (7, 5), "auto_awq": (7, 5),
-    "awq_marlin": (7, 5), "fp8": (7, 5), "compressed-tensors": (7, 5), "modelopt": (8, 0), "modelopt_fp4": (7, 5),
-    "mxfp4": (8, 0), "mxfp8": (8, 0), "experts_int8": (8, 0), "fbgemm_fp8": (8, 0), "torchao": (7, 5),
+    "awq_marlin": (7, 5), "fp8": (7, 5), "compressed-tensors": (7, 5), "modelopt": (8, 9), "modelopt_fp4": (7, 5),
+    "mxfp4": (8, 0), "mxfp8": (8, 0), "bitsandbytes": (7, 0), "experts_int8": (8, 0), "fbgemm_fp8": (8, 0),
+    "torchao": (7, 5),
 }  # fmt: skip
 _FAMILIES = ({"gptq", "auto_gptq", "gptq_marlin"}, {"awq", "auto_awq", "awq_marlin"}, {"mxfp4", "gpt_oss_mxfp4"})
 """Methods that read each other's checkpoints."""
@@ -48,6 +49,15 @@ _LEAST_BACKEND: dict[str, tuple[Capability, str]] = {
     "FLASHINFER": (_BFLOAT16, "TRITON_ATTN"),
 }
 """Attention backends, the GPUs they need, and what runs on all."""
+
+_FP8 = (8, 9)
+_HOPPER = 9
+_FP8_CACHES = frozenset({"fp8", "fp8_e4m3", "fp8_e5m2"})
+_LEAST_CACHE: dict[str, Capability] = {
+    "bfloat16": _BFLOAT16, "fp8_per_token_head": _FP8, "nvfp4": (10, 0), **dict.fromkeys(_FP8_CACHES, _BFLOAT16),
+}  # fmt: skip
+"""Caches, and the GPUs on which some attention backend has them: of FP8 FlashInfer from Ampere on, Triton from Ada on,
+and FlashAttention on Hopper."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ class Precision:
 def settle(draft: Draft, facts: ModelFacts | None, gpus: Sequence[Gpu]) -> Precision | Infeasible:
     """Choose the dtype where the GPUs leave no other, and refuse what they or the checkpoint can't do."""
     least = min((gpu.compute_capability for gpu in gpus if gpu.compute_capability), default=None)
-    refused = _refuse_dtype(draft, least) or _refuse_cache(draft, least) or _refuse_backend(draft, least)
+    refused = _refuse_dtype(draft, least) or _refuse_backend(draft, least) or _refuse_cache(draft, least)
     if refused is not None:
         return refused
     if least is not None and least < _BFLOAT16 and facts is not None and facts.dtype == "bfloat16":
@@ -127,23 +137,31 @@ def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
     return None
 
 
-def _refuse_cache(draft: Draft, least: Capability | None) -> Infeasible | None:
-    """Refuse a cache that no attention backend of vLLM has on older GPUs: Triton's is the only one there."""
-    wanted = str(draft.get("kv_cache_dtype", "auto"))
-    needs_newer = wanted.startswith("fp8") or wanted == "bfloat16"
-    if not needs_newer or least is None or least >= _BFLOAT16:
-        return None
-    why = f"it needs compute capability 8.0, and these GPUs have {_dotted(least)}; float16 works"
-    return _invalid("kv_cache_dtype", wanted, why)
-
-
 def _refuse_backend(draft: Draft, least: Capability | None) -> Infeasible | None:
     wanted = draft.get("attention_backend")
-    needed = _LEAST_BACKEND.get(str(wanted))
+    needed = _LEAST_BACKEND.get(str(wanted).upper())
     if needed is None or least is None or least >= needed[0]:
         return None
     why = f"it needs compute capability {_dotted(needed[0])}, and these GPUs have {_dotted(least)}; {needed[1]} works"
     return _invalid("attention_backend", str(wanted), why)
+
+
+def _refuse_cache(draft: Draft, least: Capability | None) -> Infeasible | None:
+    """Refuse a KV cache that no attention backend has on these GPUs, or not the one that was set."""
+    wanted, backend = str(draft.get("kv_cache_dtype", "auto")), str(draft.get("attention_backend", "")).upper()
+    needed = _LEAST_CACHE.get(wanted)
+    if needed is None or least is None:
+        return None
+    if wanted in _FP8_CACHES and backend == "TRITON_ATTN":
+        needed = _FP8
+    if least < needed or (wanted == "nvfp4" and least[0] != needed[0]):
+        where = f" with {backend}" if backend else ""
+        nearest = "float16" if wanted == "bfloat16" else "auto"
+        why = f"it needs compute capability {_dotted(needed)}{where}, and these GPUs have {_dotted(least)}"
+        return _invalid("kv_cache_dtype", wanted, f"{why}; {nearest} works")
+    if wanted in _FP8_CACHES and backend == "FLASH_ATTN" and (least[0] != _HOPPER or wanted == "fp8_e5m2"):
+        return _invalid("attention_backend", backend, f"it has no cache of {wanted} on these GPUs; FLASHINFER has")
+    return None
 
 
 def _invalid(name: str, value: str, why: str) -> Infeasible:

@@ -49,6 +49,15 @@ class Profile:
     recorded: float = 0.0
     """When, in seconds since the epoch."""
 
+    def is_possible_on(self, total_bytes: int) -> bool:
+        """Tell whether a load can have taken this of a GPU of so many bytes, and if not it is no use to plans.
+
+        They would refuse such a load for ever, and with that what would correct the profile.
+        """
+        counted = self.weights_bytes + self.activation_bytes + self.other_bytes
+        highest = max(counted, (self.graphs_bytes or 0) + self.weights_bytes, self.peak_bytes or 0)
+        return self.weights_bytes > 0 and highest <= total_bytes
+
 
 Lookup = Callable[[Key], Profile | None]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vllmd.gpu.inventory import Gpu, GpuProcess
 from vllmd.planner.choice import Draft, Infeasible, gib
+from vllmd.planner.footprint import Footprint
 
 MARGIN_BYTES = 512 << 20
 """Kept free beyond the share: between this plan and vLLM's own check other processes may take some."""
@@ -42,7 +43,7 @@ def settle(
         refused = (_refusal(float(wanted), gpu, possible) for gpu in gpus)
         return next((one for one in refused if one is not None), None)
     if possible < SMALLEST:
-        return _full(tightest)
+        return _full(tightest, beyond)
     if possible >= usual:
         reason = f"what the use case {named} takes" if named else why or "the usual share"
         draft.choose("gpu_memory_utilization", usual, "use case" if named else "auto", f"{reason}; that much is free")
@@ -59,14 +60,19 @@ def of(size: int, gpus: Sequence[Gpu]) -> float:
     return min(1.0, math.ceil(size / max(1, smallest) * _STEPS) / _STEPS)
 
 
-def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
+def refusal(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> Infeasible | None:
     """Refuse a KV cache whose size was set and that does not fit, which vLLM would allocate unchecked.
 
     Args:
-        own: `kv_cache_memory_bytes`.
-        beside: bytes of all else that the engine takes on each GPU.
+        draft: what is settled so far, with `kv_cache_memory_bytes` or `num_gpu_blocks_override`, which overrides it.
+        footprint: what the engine takes.
         gpus: where the engine is to run.
     """
+    name, unit = "num_gpu_blocks_override", footprint.layout.block_bytes
+    if draft.count(name) is None:
+        name, unit = "kv_cache_memory_bytes", 1
+    wanted, beside = draft.count(name) or 0, footprint.taken + footprint.graphs_beyond
+    own = wanted * unit
     tightest = min(gpus, key=lambda gpu: gpu.free_bytes)
     left = max(0, tightest.free_bytes - beside)
     if own <= left:
@@ -74,10 +80,10 @@ def refusal(own: int, beside: int, gpus: Sequence[Gpu]) -> Infeasible | None:
     smallest = min(gpu.usable_bytes for gpu in gpus)
     never, hopeless = own > smallest - beside, beside >= smallest
     reason = "MODEL_TOO_LARGE" if hopeless else "INVALID_ENGINE_ARG" if never else "GPU_MEMORY_EXHAUSTED"
-    would = f"kv_cache_memory_bytes={left} would fit" if left else "none would fit"
+    would = f"{name}={left // unit} would fit" if left >= unit else "none would fit"
     return Infeasible(
         reason,
-        f"kv_cache_memory_bytes={own} is {gib(own)} on each GPU, and all else of the engine takes {gib(beside)}. "
+        f"{name}={wanted} is {gib(own)} on each GPU, and all else of the engine takes {gib(beside)}. "
         f"{gib(tightest.free_bytes)} of GPU {tightest.index} is free{holders(tightest)}: {would}.",
         {"needed_bytes": own + beside, "free_bytes": tightest.free_bytes, "missing_bytes": own - left},
         forever=never,
@@ -105,12 +111,22 @@ def _refusal(wanted: float, gpu: Gpu, possible: float) -> Infeasible | None:
     )
 
 
-def _full(gpu: Gpu) -> Infeasible:
+def _full(gpu: Gpu, beyond: int) -> Infeasible:
+    numbers = {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes}
+    missing = beyond + MARGIN_BYTES + int(SMALLEST * gpu.usable_bytes) - gpu.usable_bytes
+    if beyond > 0 and missing > 0 and gpu.usable_bytes > 0:  # without any, the driver tells nothing sensible
+        return Infeasible(
+            "MODEL_TOO_LARGE",
+            f"CUDA graphs and the sampler take {gib(beyond)}, and GPU {gpu.index} has {gib(gpu.total_bytes)} in all. "
+            "Fewer requests at once, as by max_num_seqs, take less, and no graphs, by enforce_eager, as well.",
+            numbers | {"missing_bytes": missing},
+            forever=True,
+        )
     return Infeasible(
         "GPU_MEMORY_EXHAUSTED",
         f"GPU {gpu.index} has {gib(gpu.free_bytes)} of {gib(gpu.total_bytes)} free{holders(gpu)}. "
         "Stop an engine, or end what else is on it.",
-        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes},
+        numbers,
         forever=False,
     )
 

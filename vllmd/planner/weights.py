@@ -16,6 +16,7 @@ def bytes_on_each(
     tensor_parallel: int = 1,
     pipeline_parallel: int = 1,
     *,
+    data_parallel: int = 1,
     plain_bytes: int | None = None,
     online: bool = False,
 ) -> int | None:
@@ -25,12 +26,13 @@ def bytes_on_each(
         facts: the model, as it is once it is loaded.
         tensor_parallel: among how many GPUs matrices are divided.
         pipeline_parallel: among how many groups of GPUs layers are divided.
+        data_parallel: among how many replicas experts are divided as well; all else each of them has.
         plain_bytes: of a weight that is not packed; `None` as the model's dtype says.
         online: whether it is packed while it is loaded, and so not in the files.
     """
     counted = facts.parameters
     plain = plain_bytes or dtype_bytes(facts.dtype)
-    packed = None if counted is None else _layers(facts, counted, tensor_parallel, plain)
+    packed = None if counted is None else _layers(facts, counted, tensor_parallel, data_parallel, plain)
     if counted is None or packed is None:
         if facts.weight_bytes is None:
             return None
@@ -45,13 +47,44 @@ def bytes_on_each(
     return loaded + plain * counted.rotary
 
 
-def _layers(facts: ModelFacts, counted: Parameters, tensor_parallel: int, plain: int) -> int | None:
+def adapter_bytes(facts: ModelFacts, rank: int, slots: int, tensor_parallel: int = 1) -> int:
+    """Work out what the slots for LoRA adapters take on each GPU, which vLLM allocates when it loads the model.
+
+    For each matrix of a layer one from its inputs to the rank and one from there to its outputs. Only what is divided
+    of the matrix itself is divided.
+
+    Args:
+        facts: the model.
+        rank: `max_lora_rank`.
+        slots: `max_loras`.
+        tensor_parallel: among how many GPUs matrices are divided.
+    """
+    hidden, heads = facts.hidden_size or 0, facts.attention_heads or 0
+    head, kv = facts.head_dim or 0, facts.kv_heads or heads
+    inner = facts.intermediate_size or 0
+    if facts.experts:
+        mlp = facts.experts * 3 * (hidden + (facts.expert_intermediate_size or inner) // tensor_parallel)
+    else:
+        mlp = 3 * (hidden + inner // tensor_parallel)
+    layer = 4 * hidden + 2 * (heads + kv) * head // tensor_parallel + mlp
+    ends = hidden + (facts.vocabulary or 0)
+    return slots * rank * ((facts.layers or 0) * layer + ends) * dtype_bytes(facts.dtype)
+
+
+def bytes_outside_layers(facts: ModelFacts, tensor_parallel: int = 1) -> int:
+    """Work out what embedding and output layer take on each GPU, which vLLM offloads to no CPU."""
+    counted = facts.parameters
+    outside = 0 if counted is None else counted.embedding + counted.head
+    return outside * dtype_bytes(facts.dtype) // tensor_parallel
+
+
+def _layers(facts: ModelFacts, counted: Parameters, tensor_parallel: int, data_parallel: int, plain: int) -> int | None:
     """Work out what matrices take on one GPU; `None` if they are packed in a way that nobody knows."""
     kv_parts = min(tensor_parallel, facts.kv_heads or tensor_parallel)
     amounts = (
         (counted.linear, False, tensor_parallel),
         (counted.key_value, False, kv_parts),
-        (counted.experts, True, tensor_parallel),
+        (counted.experts, True, tensor_parallel * data_parallel),
     )
     total = 0
     for amount, is_expert, divided in amounts:

@@ -25,7 +25,12 @@ EXTENSION = f"{__name__}.WorkerExtension"
 """What `worker_extension_cls` is to be."""
 METHOD = "vllmd_measured"
 
-_CAPTURED = re.compile(r"^(\([^)]*\))?.*Graph capturing finished in \d+ secs, took (-?[\d.]+) GiB")
+_CAPTURED = re.compile(
+    r"^(?:Capturing CUDA graphs[^\[]*\[[^\]]*\]\s*)?(\([^)]*\))?\s*(?:\w+ )?(?:\S+ \S+ )?(?:\[[\w./-]+:\d+\] )?"
+    r"Graph capturing finished in \d+ secs, took (-?\d{1,6}(?:\.\d+)?) GiB"
+)
+"""With what vLLM's logger puts before it, and a progress bar: other lines may quote what a client wrote, as a path."""
+_COLORS = re.compile(r"\x1b\[[\d;]*m")
 _ANSWER_SECONDS = 10.0
 """What vLLM's workers get to answer, which takes them milliseconds: nobody may wait long for figures."""
 _LOG_BYTES = 16 << 20
@@ -116,7 +121,7 @@ def graphs_bytes(lines: Iterable[str]) -> int | None:
     """
     last: dict[str, float] = {}
     for line in lines:
-        if found := _CAPTURED.match(line):
+        if found := _CAPTURED.match(_COLORS.sub("", line)):
             last[found[1] or ""] = float(found[2])
     return max(0, int(max(last.values()) * (1 << 30))) if last else None
 
