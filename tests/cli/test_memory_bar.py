@@ -41,7 +41,7 @@ def test_parts_are_in_proportion() -> None:
     assert counts["▓"] == pytest.approx(1.5 * counts["█"], abs=1)
     assert counts["█"] == pytest.approx(8 * counts["/"], abs=4)
     assert [entry.strip() for entry in "   ".join(legend).split("   ") if entry] == [
-        "█ weights 8.0 GiB", "▓ KV cache 12.0 GiB", "/ held by others 1.0 GiB", "· free 3.0 GiB",
+        "█ weights 8.0 GiB", "▓ KV cache 12.0 GiB", "/ driver, others 1.0 GiB", "· free 3.0 GiB",
     ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_what_differs_is_a_range() -> None:
     text = "\n".join(shown(bar(weights=8, held=1), bar("GPU 1", weights=8, held=10)))
 
     assert "█ weights 8.0 GiB" in text
-    assert "/ held by others 1.0 to 10.0 GiB" in text
+    assert "/ driver, others 1.0 to 10.0 GiB" in text
     assert "· free 6.0 to 15.0 GiB" in text
 
 

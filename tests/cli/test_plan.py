@@ -122,12 +122,14 @@ def test_nothing_is_chosen_without_auto_config() -> None:
 
 
 def test_an_unknown_model() -> None:
-    """A folder that is not there fails; a model that is not in the cache is planned as far as can be."""
+    """A folder that is not there fails, and so does a model of which nothing is known: there is nothing to plan by."""
     missing = run("./nowhere", "--gpus", "1xH100")
 
     assert missing.exit_code == 1
     assert "MODEL_NOT_FOUND" in missing.stderr
-    assert "not in the hub's cache" in planned("nobody/nothing", "--gpus", "1xH100")["reasons"][-1]
+    unknown = run("nobody/nothing", "--gpus", "1xH100")
+    assert unknown.exit_code == 1
+    assert "MODEL_UNKNOWN" in unknown.stderr
 
 
 def test_this_hosts_gpus(driver: FakePynvml) -> None:

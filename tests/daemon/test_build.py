@@ -8,7 +8,7 @@ import pytest
 
 from vllmd.config import Settings
 from vllmd.daemon import build
-from vllmd.errors import NotPossible
+from vllmd.errors import InvalidRequest, NotPossible
 
 
 def settings(runtime: Path, **changes: Any) -> Settings:
@@ -35,6 +35,9 @@ def test_what_can_not_be_is_refused_before_anything_is_made(runtime: Path) -> No
             build.check(refused)
         assert raised.value.reason == reason
     build.check(settings(made))
+    build.check(settings(made, engine_args={"fake_load_seconds": 1}))
+    with pytest.raises(InvalidRequest, match="did you mean max_model_len"):
+        build.check(settings(made, engine_args={"max_model_length": 8}))
 
     assert not made.exists()
 

@@ -24,6 +24,7 @@ from vllmd.worker.leftovers import remove_shared_memory
 from vllmd.worker.processes import Identity, hold, processes, read_stat
 
 DEADLINE_SECONDS = 30.0
+_LINES_OF_A_FAILURE = 40
 
 
 class RunningDaemon:
@@ -96,7 +97,11 @@ class RunningDaemon:
             except grpc.RpcError:
                 return False
 
-        until(anew, "the new program")
+        try:
+            until(anew, "the new program")
+        except AssertionError as error:
+            said = (self.log.read_text() if self.log.exists() else "").splitlines()[-_LINES_OF_A_FAILURE:]
+            raise AssertionError("\n".join([str(error), *said])) from None
 
     def kill(self) -> None:
         """`kill -9` the daemon."""

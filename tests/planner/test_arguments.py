@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vllmd.errors import InvalidRequest
-from vllmd.planner import arguments
+from vllmd.planner import numbers
 from vllmd.planner.arguments import GENERATION_CONFIGS, HARMLESS, LOAD_FORMATS, check, check_values
 
 RUNS_CODE = (
@@ -105,7 +105,7 @@ def test_values_that_load_by_name_or_path_are_refused(name: str, value: Any) -> 
     assert refused.value.reason == "ENGINE_ARG_REFUSED"
 
 
-@pytest.mark.parametrize("name", arguments._COUNTS)
+@pytest.mark.parametrize("name", numbers._PARTS)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "two", True, None, [2]])
 def test_a_number_of_parts_is_a_whole_number_from_1(name: str, value: Any) -> None:
     """What a plan calculates with must be a number, or no engine of it would ever start."""
@@ -116,11 +116,11 @@ def test_a_number_of_parts_is_a_whole_number_from_1(name: str, value: Any) -> No
     assert refused.value.reason == "INVALID_ENGINE_ARG"
 
 
-@pytest.mark.parametrize("name", arguments._SIZES)
+@pytest.mark.parametrize("name", [*numbers._SIZES, "max_model_len"])
 @pytest.mark.parametrize("value", [0, -2, 1.5, "8k", "", True, [2], {}])
 def test_a_size_is_a_whole_number_from_1(name: str, value: Any) -> None:
     """What a plan would stumble over is refused by name; null leaves it to vLLM."""
-    with pytest.raises(InvalidRequest, match=f"{name} must be a whole number from 1") as refused:
+    with pytest.raises(InvalidRequest, match=f"{name} must be a whole number") as refused:
         check_values({name: value})
     check_values({name: 8192})
     check_values({name: None})
@@ -157,3 +157,13 @@ def test_a_share_of_memory_is_over_0_and_at_most_1(value: Any) -> None:
 def test_any_real_share_of_memory_may_be_asked_for(value: float) -> None:
     """Whether it is free is for the plan to say."""
     check_values({"gpu_memory_utilization": value})
+
+
+def test_a_host_may_set_more_than_its_clients() -> None:
+    """What runs code is its own to run, and what it fetches models with; but a name that nobody knows is a mistake."""
+    check_host({"trust_remote_code": True, "download_dir": "/models", "hf_token": "secret", "max_num_seqs": 8})
+    check_host({"of_a_later_vllm": 1}, allowed=["of_a_later_vllm"])
+    with pytest.raises(InvalidRequest, match="did you mean max_model_len"):
+        check_host({"max_model_length": 8})
+    with pytest.raises(InvalidRequest, match="max_num_seqs must be a whole number"):
+        check_host({"max_num_seqs": 0})

@@ -86,6 +86,8 @@ def test_the_oldest_gpu_decides() -> None:
         ("1xRTX3090", {"kv_cache_dtype": "fp8", "attention_backend": "TRITON_ATTN"}, "8.9 with TRITON_ATTN"),
         ("1xRTX4090", {"kv_cache_dtype": "fp8", "attention_backend": "FLASH_ATTN"}, "FLASHINFER has."),
         ("1xH100", {"kv_cache_dtype": "fp8_e5m2", "attention_backend": "FLASH_ATTN"}, "FLASHINFER has."),
+        ("1xH100", {"kv_cache_dtype": "pf8"}, "vLLM has none of that name; the nearest is fp8."),
+        ("1xH100", {"attention_backend": "flash_atn"}, "vLLM has none of that name; the nearest is FLASH_ATTN."),
         ("1xH100", {"kv_cache_dtype": "nvfp4"}, "needs compute capability 10.0"),
         ("1xH100", {"quantization": "awq"}, "can't do it while loading; it can do"),
         ("1xH100", {"quantization": "fp9"}, "it can do fp8."),
@@ -160,7 +162,7 @@ def test_what_is_packed_while_it_is_loaded_is_reckoned_so(method: str) -> None:
         ({"kv_cache_dtype": "int4_per_token_head"}, 0.5),
         ({"dtype": "float32"}, 4.0),
         ({"dtype": "float32", "kv_cache_dtype": "bfloat16"}, 2.0),
-        ({"kv_cache_dtype": "of-a-later-vllm"}, None),
+        ({"kv_cache_dtype": "turboquant_k8v4"}, None),
     ],
 )
 def test_the_cache_is_reckoned_by_its_type(values: dict[str, Any], size: float | None) -> None:
@@ -169,8 +171,8 @@ def test_the_cache_is_reckoned_by_its_type(values: dict[str, Any], size: float |
 
 
 def test_a_cache_of_an_unknown_type_leaves_the_context_to_vllm() -> None:
-    """Rather than refusing what a later vLLM can do."""
-    found = planned(asked("1xRTX3090", client={"kv_cache_dtype": "of-a-later-vllm"}))
+    """Rather than refusing what it can do."""
+    found = planned(asked("1xRTX3090", client={"kv_cache_dtype": "turboquant_k8v4"}))
 
     assert found.engine_args["max_model_len"] == -1
     assert found.memory is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -133,6 +134,7 @@ async def test_an_engine_is_named_where_the_driver_does_not_say_what_it_holds() 
     """As inside most containers: by what its load was seen to take."""
     async with Host(gpu()) as host:
         entry, _ = await host.load(wish(gpu_memory_utilization=0.1))
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("weigh ")))
         untold = (GpuProcess(max(entry.supervisor.known_pids), None),)
         host.gpus.set(dataclasses.replace(gpu(used=70 * GIB), processes=untold))
         host.ground.ledger.enter(entry.supervisor.id, {"GPU-0": 70 * GIB})

@@ -39,9 +39,9 @@ PARTS = (
     _Part("weights", "weights", "█", "W", "blue"),
     _Part("kv_cache", "KV cache", "▓", "K", "green"),
     _Part("activation", "activations", "▒", "A", "yellow"),
-    _Part("graphs", "CUDA graphs", "░", "G", "magenta"),
+    _Part("graphs", "graphs, buffers", "░", "G", "magenta"),
     _Part("other", "CUDA's own", "▚", "C", "cyan"),
-    _Part("held", "held by others", "/", "H", "red"),
+    _Part("held", "driver, others", "/", "H", "red"),
     _Part("free", "free", "·", ".", "dim"),
 )
 """From the left to the right."""

@@ -94,7 +94,7 @@ def plan(
       vllmd-cli plan ./my-model --gpus 1xH200 --set quantization=fp8
       vllmd-cli plan ./my-model --gpus 8xH100 -o json | jq .kv_cache_tokens
     """
-    from vllmd.errors import Unavailable
+    from vllmd.errors import NotFound, Unavailable
     from vllmd.planner import arguments, library, offline
 
     engine_args = parse_settings(settings or [], "--set")
@@ -116,6 +116,8 @@ def plan(
         if error.reason in _NO_GPUS:
             terminal.stderr().print("To plan for GPUs that are not here: --gpus 2xRTX3090")
         raise
+    if outcome.facts is None:
+        raise NotFound("MODEL_UNKNOWN", f"There is nothing to plan by: {'; '.join(outcome.notes)}.", model=model)
     document = outcome.document()
     if output is Format.JSON:
         terminal.json_object(document)

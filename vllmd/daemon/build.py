@@ -25,6 +25,7 @@ from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.nvml import Nvml
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.gpu.simulation import SimulatedGpus
+from vllmd.planner import arguments
 from vllmd.profiles.installed import vllm_version
 from vllmd.profiles.store import NAME as PROFILES
 from vllmd.profiles.store import Profiles
@@ -51,9 +52,13 @@ def check(settings: Settings) -> None:
 
     Raises:
         NotPossible: the daemon can't run like this.
+        InvalidRequest: engines can't have an argument that they are all to have.
     """
     if problem := longest_root(engines_root(settings)):
         raise NotPossible("PATH_TOO_LONG", f"{problem}. Choose a shorter --runtime-dir.")
+    fakes = settings.backend == "fake"
+    own = {name: value for name, value in settings.engine_args.items() if not (fakes and name.startswith("fake_"))}
+    arguments.check_host(own, settings.allowed_engine_args)
     if settings.listen is not None:
         api.check_listen(settings.listen)
     if settings.backend == "vllm" and shutil.which(settings.engine_python) is None:

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 
 from vllmd.errors import InvalidRequest
+from vllmd.planner import numbers
 
 HARMLESS = frozenset(
     {
@@ -54,16 +55,8 @@ LOAD_FORMATS = frozenset(
 GENERATION_CONFIGS = frozenset({"auto", "vllm"})
 """Where defaults for sampling come from; anything else is a directory."""
 
-_COUNTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-"""Arguments that the plan calculates with; each is a number of parts, from 1."""
-
-_SIZES = (
-    "kv_cache_memory_bytes", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "num_gpu_blocks_override",
-)  # fmt: skip
-"""Likewise, and null leaves them to vLLM, as -1 does with `max_model_len`."""
-
-_MOST_OFFLOADED = 1 << 20
-"""No host has so many GiB of main memory."""
+_OF_HOSTS = frozenset({"download_dir", "hf_config_path", "hf_token", "served_model_name", "tokenizer"})
+"""What is a host's to set, and neither harmless nor code."""
 
 _RUNS_CODE = {
     "trust_remote_code": "it runs code that comes with the model",
@@ -118,28 +111,26 @@ def check_values(arguments: Mapping[str, object], allowed: Collection[str] = ())
         known = value is None or (isinstance(value, str) and value in values)
         if not known and name not in allowed:
             raise _refused(name, f"{value!r} is none of {', '.join(sorted(values))}")
-    for name in _COUNTS:
-        value = arguments.get(name, 1)
-        if type(value) is not int or value < 1:
-            raise _invalid(name, value, "a whole number from 1")
-    for name in _SIZES:
-        value = arguments.get(name)
-        left_open = value is None or (name == "max_model_len" and type(value) is int and value == -1)
-        if not left_open and (type(value) is not int or value < 1):
-            raise _invalid(name, value, "a whole number from 1")
-    offloaded = 0 if arguments.get("cpu_offload_gb") is None else arguments["cpu_offload_gb"]
-    if type(offloaded) not in (int, float) or not 0 <= offloaded < _MOST_OFFLOADED:  # type: ignore[operator]
-        raise _invalid("cpu_offload_gb", offloaded, "a number of GiB from 0")
-    share = arguments.get("gpu_memory_utilization", 1)
-    if type(share) not in (int, float) or not 0 < share <= 1:  # type: ignore[operator]
-        raise _invalid("gpu_memory_utilization", share, "a number over 0, at most 1")
+    odd = numbers.odd(arguments)
+    if odd is not None:
+        name, rule = odd
+        message = f"Engine argument {name} must be {rule}, not {arguments[name]!r}."
+        raise InvalidRequest("INVALID_ENGINE_ARG", message, argument=name)
+
+
+def check_host(arguments: Mapping[str, object], allowed: Collection[str] = ()) -> None:
+    """Refuse what a host can't set for its engines: names that nobody knows, and values that no plan can use.
+
+    What could run code is the host's own to set.
+
+    Raises:
+        InvalidRequest: as `check` and `check_values` do.
+    """
+    own = {*allowed, *_RUNS_CODE, *_OF_HOSTS, "load_format", "generation_config"}
+    check(arguments, own)
+    check_values(arguments, own)
 
 
 def _refused(name: str, why: str) -> InvalidRequest:
     stop = "" if why.endswith("?") else "."
     return InvalidRequest("ENGINE_ARG_REFUSED", f"Engine argument {name} is refused: {why}{stop}", argument=name)
-
-
-def _invalid(name: str, value: object, rule: str) -> InvalidRequest:
-    message = f"Engine argument {name} must be {rule}, not {value!r}."
-    return InvalidRequest("INVALID_ENGINE_ARG", message, argument=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from vllmd.planner.choice import Draft, Infeasible, whole_number
@@ -17,35 +18,43 @@ _SWITCHES = (
 """Likewise; vLLM takes a text such as `false` for true in some places, and for false in others."""
 
 
+_IN_BYTES = "a whole number of bytes from 1"
+_MOST_OFFLOADED = 1 << 20
+
+
 def refusal(draft: Draft) -> Infeasible | None:
     """Refuse what was set and is no such number as the argument takes."""
-    values = draft.engine_args
+    found = odd(draft.engine_args)
+    if found is None:
+        return None
+    name, rule = found
+    where = ", as this host's configuration sets it" if draft.source(name) == "host" else ""
+    message = f"Engine argument {name} must be {rule}, not {draft.engine_args[name]!r}{where}."
+    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=draft.source(name) == "client")
+
+
+def odd(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Find an argument whose value is none that it takes; returns its name, and what it does take in a phrase."""
     for name in _PARTS:
         if name in values and whole_number(values[name]) is None:
-            return _invalid(draft, name, "a whole number from 1")
+            return name, "a whole number from 1"
     for name in _SIZES:
         if values.get(name) is not None and whole_number(values[name]) is None:
-            return _invalid(draft, name, "a whole number from 1")
+            return name, _IN_BYTES if name == "kv_cache_memory_bytes" else "a whole number from 1"
     length = values.get("max_model_len")
     if length is not None and whole_number(length) is None and not (type(length) is int and length == -1):
-        return _invalid(draft, "max_model_len", "a whole number from 1, or -1 for what fits")
+        return "max_model_len", "a whole number from 1, or -1 for what fits"
     name = "gpu_memory_utilization"
     if name in values and not (_is_number(values[name]) and 0 < values[name] <= 1):
-        return _invalid(draft, name, "a number over 0, at most 1")
+        return name, "a number over 0, at most 1"
     offloaded = values.get("cpu_offload_gb")
-    if offloaded is not None and not (_is_number(offloaded) and offloaded >= 0):
-        return _invalid(draft, "cpu_offload_gb", "a number from 0")
+    if offloaded is not None and not (_is_number(offloaded) and 0 <= offloaded < _MOST_OFFLOADED):
+        return "cpu_offload_gb", "a number of GiB from 0"
     for name in _SWITCHES:
         if values.get(name) is not None and not isinstance(values[name], bool):
-            return _invalid(draft, name, "true or false")
+            return name, "true or false"
     return None
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _invalid(draft: Draft, name: str, rule: str) -> Infeasible:
-    where = ", as this host's configuration sets it" if draft.source(name) == "host" else ""
-    message = f"Engine argument {name} must be {rule}, not {draft.engine_args[name]!r}{where}."
-    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=draft.source(name) == "client")

@@ -124,6 +124,9 @@ def work_out(
     )
     found = remedies.plan(request)
     notes += _tight(found)
+    if isinstance(found, Plan) and found.left_open and facts is not None:
+        left = " and ".join(f"{name} ({value})" for name, value in found.left_open.items())
+        notes.append(f"left to vLLM: {left}, by its defaults")
     return Outcome(found=found, model=named, facts=facts, gpus=gpus, use_case=use_case, notes=tuple(notes))
 
 

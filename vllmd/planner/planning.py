@@ -8,7 +8,7 @@ infeasible, with what would make it feasible.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu
@@ -44,6 +44,8 @@ class Plan:
     memory: GpuMemory | None = None
     """What is on the GPU that has least left, once the engine runs; `None` if that is not known."""
     cache: KvCache | None = None
+    left_open: Mapping[str, int] = dataclasses.field(default_factory=dict, kw_only=True)
+    """What vLLM is reckoned to have by default, of what was left to it."""
     profile_key: Key | None = dataclasses.field(default=None, kw_only=True)
     """What this load may be remembered by; `None` if nothing is known of the model."""
 
@@ -186,6 +188,11 @@ def _try(draft: Draft, request: Request, use_case: UseCase, shape: Shape, large:
         gpus,
         footprint.on(tightest.total_bytes, tightest.total_bytes - tightest.free_bytes, pool) if footprint else None,
         footprint.cache(pool, length, bytes_per_token) if footprint and length > 0 else None,
+        left_open={
+            name: value
+            for name, value in (("max_num_batched_tokens", sizes.tokens), ("max_num_seqs", sizes.sequences))
+            if name not in draft
+        },
         profile_key=remembered,
     )
     enough = float(draft.get("gpu_memory_utilization")) >= _ROOMY * usual

@@ -35,6 +35,20 @@ ONLINE = {
 }
 """What vLLM makes of a checkpoint that is not packed, while it loads it; output layer and embedding stay unpacked."""
 
+_CACHE_FAMILIES = ("fp8", "int8", "int4", "nvfp4", "turboquant", "octave", "ultraquant")
+"""How names of caches begin, in vLLM 0.11 to 0.33, that are none of `_KV_BYTES`: what they take is not known."""
+
+_BACKENDS = frozenset(
+    {
+        "CPU_ATTN", "CUSTOM", "CUTLASS_MLA", "FLASHINFER", "FLASHINFER_MLA", "FLASHINFER_MLA_SPARSE", "FLASHMLA",
+        "FLASHMLA_SPARSE", "FLASH_ATTN", "FLASH_ATTN_DIFFKV", "FLASH_ATTN_MLA", "FLASH_ATTN_MLA_SPARSE",
+        "FLEX_ATTENTION", "HPC_ATTN", "MINIMAX_M3_SPARSE", "NO_ATTENTION", "TOKENSPEED_MLA", "TORCH_SDPA", "TREE_ATTN",
+        "TRITON_ATTN", "TRITON_ATTN_DIFFKV", "TRITON_MLA", "TURBOQUANT", "XFORMERS",
+    }
+)  # fmt: skip
+"""vLLM's attention backends for CUDA and the CPU, 0.11 to 0.33; those of other platforms begin with their names."""
+_OF_PLATFORMS = ("ROCM_", "XPU_")
+
 _LEAST: dict[str, Capability] = {
     "gptq": (6, 0), "auto_gptq": (6, 0), "gptq_marlin": (7, 5), "awq": (7, 5), "auto_awq": (7, 5),
     "awq_marlin": (7, 5), "fp8": (7, 5), "compressed-tensors": (7, 5), "modelopt": (8, 9), "modelopt_fp4": (7, 5),
@@ -139,6 +153,9 @@ def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
 
 def _refuse_backend(draft: Draft, least: Capability | None) -> Infeasible | None:
     wanted = draft.get("attention_backend")
+    if wanted is not None and not _is_backend(wanted):
+        nearest = difflib.get_close_matches(str(wanted).upper(), _BACKENDS, n=1, cutoff=0.0)[0]
+        return _invalid("attention_backend", str(wanted), f"vLLM has none of that name; the nearest is {nearest}")
     needed = _LEAST_BACKEND.get(str(wanted).upper())
     if needed is None or least is None or least >= needed[0]:
         return None
@@ -147,7 +164,11 @@ def _refuse_backend(draft: Draft, least: Capability | None) -> Infeasible | None
 
 
 def _refuse_cache(draft: Draft, least: Capability | None) -> Infeasible | None:
-    """Refuse a KV cache that no attention backend has on these GPUs, or not the one that was set."""
+    """Refuse a KV cache that vLLM has not, or no attention backend on these GPUs, or not the one that was set."""
+    given = draft.get("kv_cache_dtype", "auto")
+    if not isinstance(given, str) or not (given in _KV_BYTES or given.startswith(("auto", *_CACHE_FAMILIES))):
+        nearest = difflib.get_close_matches(str(given), ["auto", *_KV_BYTES], n=1, cutoff=0.0)[0]
+        return _invalid("kv_cache_dtype", str(given), f"vLLM has none of that name; the nearest is {nearest}")
     wanted, backend = str(draft.get("kv_cache_dtype", "auto")), str(draft.get("attention_backend", "")).upper()
     needed = _LEAST_CACHE.get(wanted)
     if needed is None or least is None:
@@ -162,6 +183,13 @@ def _refuse_cache(draft: Draft, least: Capability | None) -> Infeasible | None:
     if wanted in _FP8_CACHES and backend == "FLASH_ATTN" and (least[0] != _HOPPER or wanted == "fp8_e5m2"):
         return _invalid("attention_backend", backend, f"it has no cache of {wanted} on these GPUs; FLASHINFER has")
     return None
+
+
+def _is_backend(name: object) -> bool:
+    """Tell whether vLLM has such a backend, in any case, or one of a plugin's by the path of its class."""
+    if not isinstance(name, str):
+        return False
+    return "." in name or name.upper() in _BACKENDS or name.upper().startswith(_OF_PLATFORMS)
 
 
 def _invalid(name: str, value: str, why: str) -> Infeasible:

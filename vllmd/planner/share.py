@@ -40,7 +40,7 @@ def settle(
     possible = _possible(tightest, beyond)
     wanted = draft.get("gpu_memory_utilization")
     if wanted is not None:
-        refused = (_refusal(float(wanted), gpu, possible) for gpu in gpus)
+        refused = (_refusal(float(wanted), gpu, possible, beyond) for gpu in gpus)
         return next((one for one in refused if one is not None), None)
     if possible < SMALLEST:
         return _full(tightest, beyond)
@@ -97,16 +97,19 @@ def _possible(gpu: Gpu, beyond: int) -> float:
     return math.floor((gpu.free_bytes - beyond - MARGIN_BYTES) / gpu.usable_bytes * _STEPS) / _STEPS
 
 
-def _refusal(wanted: float, gpu: Gpu, possible: float) -> Infeasible | None:
+def _refusal(wanted: float, gpu: Gpu, possible: float, beyond: int) -> Infeasible | None:
+    """Refuse a share that is not free, or beside which not even half of what is reckoned to come on top would fit."""
     needed = math.ceil(wanted * gpu.usable_bytes)
-    if needed <= gpu.free_bytes:
+    if needed + beyond // 2 <= gpu.free_bytes:
         return None
     would = f"{possible:.3g} would work now" if possible >= SMALLEST else "nothing of use would work now"
+    missing = needed - gpu.free_bytes
+    on_top = f", of which CUDA graphs and buffers take {gib(beyond)} on top" if missing <= 0 else ""
     return Infeasible(
         "GPU_MEMORY_EXHAUSTED",
         f"gpu_memory_utilization={wanted} asks for {gib(needed)} of GPU {gpu.index}, and {gib(gpu.free_bytes)} is "
-        f"free{holders(gpu)}. {would}.".replace(". n", ". N"),
-        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes, "missing_bytes": needed - gpu.free_bytes},
+        f"free{holders(gpu)}{on_top}. {would}.".replace(". n", ". N"),
+        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes, "missing_bytes": max(0, missing)},
         forever=False,
     )
 

@@ -22,7 +22,7 @@ from vllmd.profiles.record import Record
 from vllmd.worker.protocol import Size
 
 VERSION = 1
-MOST = 10_000
+MOST = 1_000
 """How many records are kept; a host sees some dozens."""
 
 _BUSY_SECONDS = 5.0
