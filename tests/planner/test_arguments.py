@@ -6,7 +6,7 @@ import pytest
 
 from vllmd.errors import InvalidRequest
 from vllmd.planner import numbers
-from vllmd.planner.arguments import GENERATION_CONFIGS, HARMLESS, LOAD_FORMATS, check, check_values
+from vllmd.planner.arguments import GENERATION_CONFIGS, HARMLESS, LOAD_FORMATS, check, check_host, check_values
 
 RUNS_CODE = (
     "trust_remote_code",
