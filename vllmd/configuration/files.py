@@ -95,7 +95,7 @@ def _text(path: pathlib.Path) -> str:
         OSError: it can't be read.
         ValueError: it is no file for this, or not UTF-8.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:  # a pipe would wait for ever
+    with open(path, "rb", opener=_open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no file")
@@ -104,6 +104,10 @@ def _text(path: pathlib.Path) -> str:
         if status.st_size > _MOST_BYTES:
             raise ValueError(f"has {status.st_size} bytes, and a configuration at most {_MOST_BYTES}")
         return file.read(_MOST_BYTES).decode()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would have us wait for a writer
 
 
 def _refuse_syntax(layer: Layer, path: pathlib.Path, text: str, message: str) -> None:

@@ -12,6 +12,8 @@ from vllmd.configuration.problems import Problem, nearest
 
 ARGUMENTS = "engine_args"
 """The one setting with names of its own: their keys are `engine_args.NAME`."""
+_LIKE = 0.85
+"""How like a setting's a variable must be to be taken for a slip of the pen."""
 _HINT = "`vllmd config show --defaults` lists all settings"
 
 
@@ -91,7 +93,7 @@ def of_environment(environment: Mapping[str, str], prefix: str = "VLLMD_") -> La
             layer.refuse(where, name, f"is set one by one, such as {prefix}{arguments.upper()}MAX_NUM_SEQS=64")
         elif name in Settings.model_fields:
             layer.take(name, where, lambda name=name, text=text: values.of_text(name, text))  # type: ignore[misc]
-        elif near := nearest(name, Settings.model_fields, least=0.8):
+        elif near := nearest(name, Settings.model_fields, least=_LIKE):
             layer.refuse(where, name, f"there is no such setting; the nearest is {prefix}{near.upper()}")
     return layer
 

@@ -113,6 +113,8 @@ def _value_end(text: str, position: int) -> int:
     while position < len(text):
         character = text[position]
         if character in "\"'" and (string := _STRING.match(text, position)):
+            if len(string[0]) < 6 and text.startswith(character * 3, position):  # three quotes that are never closed
+                return len(text)
             position = string.end()
             continue
         if character == "#":

@@ -100,4 +100,7 @@ def _settings(given: Mapping[str, Given], environment: Mapping[str, str]) -> Set
 
 
 def _origins(given: Mapping[str, Given]) -> dict[str, str]:
-    return {**dict.fromkeys(Settings.model_fields, DEFAULT), **{key: one.where for key, one in given.items()}}
+    origins = {**dict.fromkeys(Settings.model_fields, DEFAULT), **{key: one.where for key, one in given.items()}}
+    if "backend" not in given:  # a simulated host implies it
+        origins["backend"] = origins["simulate"]
+    return origins

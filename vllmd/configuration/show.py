@@ -51,7 +51,7 @@ def default(name: str) -> str:
     if name in COMPUTED:
         return COMPUTED[name]
     value = Settings.model_fields[name].get_default(call_default_factory=True)
-    return "not set" if value is None else setting(name, value)
+    return "not set" if value is None or value == {} else setting(name, value)
 
 
 def change(name: str) -> str:
@@ -122,7 +122,7 @@ def _is_set(name: str, reading: Reading) -> bool:
 
 def _entry(name: str, reading: Reading, origin: bool) -> Iterator[str]:
     for paragraph in (summary(name), reason(name), f"{_may_be(name)} Default: {default(name)}. {_changed(name)}"):
-        yield from textwrap.wrap(paragraph, _WIDTH, initial_indent="# ", subsequent_indent="# ")
+        yield from textwrap.wrap(paragraph, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
     value = getattr(reading.settings, name)
     if name == ARGUMENTS:
         yield from _arguments(value, reading, origin)

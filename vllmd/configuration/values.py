@@ -123,7 +123,7 @@ def of_text(name: str, text: str) -> Any:
         case Shape.SECONDS | Shape.COUNT | Shape.BYTES:
             value = _number(text)
         case Shape.NAMES:
-            return tuple(one for one in text.replace(",", " ").split())
+            value = text.replace(",", " ").split()
         case Shape.PATH if text:
             return check(name, pathlib.Path(text))
         case _:

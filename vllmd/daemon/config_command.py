@@ -56,7 +56,9 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return 1
     if namespace.command == "check":
-        there = str(reading.path) if reading.path.exists() else f"there is no {reading.path}, and what counts"
+        there = (
+            str(reading.path) if reading.path.exists() else f"there is no {reading.path}; without it the configuration"
+        )
         sys.stdout.write(f"{there} is right\n")
     else:
         sys.stdout.write(show.file(reading, defaults=namespace.defaults, origin=namespace.origin))
