@@ -155,6 +155,7 @@ class Watched:
         self.monitor = GpuMonitor(source or self.gpus)
         self.events = Events()
         self.quarantines = Quarantines(self.events)
+        self.live = live(foreign_orphans=policy, watchdog_interval=interval, reclaim_timeout=5.0)
         self.dog = Watchdog(
             monitor=self.monitor,
             events=self.events,
@@ -164,7 +165,7 @@ class Watched:
             living=living,
             busy=busy,
             clock=lambda: self.now,
-            live=live(foreign_orphans=policy, watchdog_interval=interval, reclaim_timeout=5.0),
+            live=self.live,
             **options,
         )
 
