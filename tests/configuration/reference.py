@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md, made of `vllmd.config`; `python -m tests.configuration.reference` renews them."""
+"""The tables of docs/configuration.md, made of the settings; `python -m tests.configuration.reference` renews them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vllmd.config import BY_RESTART, BY_UPGRADE, SECTIONS
 from vllmd.configuration import show
-from vllmd.configuration.values import allowed
+from vllmd.configuration.shapes import allowed
 from vllmd.daemon.options import flag
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -169,6 +169,44 @@ def test_what_a_reload_can_not_change_is_told_and_stays() -> None:
         assert daemon.engine(loaded.engine.name).pid == loaded.engine.pid
 
 
+def test_an_upgrade_to_a_broken_configuration_is_none() -> None:
+    """The new program would not start; mended, it is executed, and its configuration counts."""
+    with configured("--backend", "fake") as one:
+        daemon = one.start("lease_ttl = 60\n")
+        loaded = daemon.load()
+        one.write("lease_tll = 5\n")
+        daemon.process.send_signal(signal.SIGUSR2)
+        until(lambda: "Not upgraded: the new program does not start" in daemon.log.read_text(), "the refusal")
+        problem = f"{one.file}:1: lease_tll: there is no such setting; the nearest is lease_ttl"
+        log = daemon.log.read_text()
+        one.write("lease_ttl = 5\n")
+        daemon.upgrade()
+
+        assert problem in log
+        assert daemon.load().lease.ttl.seconds == 5
+        assert daemon.engine(loaded.engine.name).pid == loaded.engine.pid
+
+
+def test_a_file_that_is_not_there_yet_counts_once_it_is() -> None:
+    """And a drop-in, and not any more once it is gone."""
+    with home("--backend", "fake") as place:
+        one = Configured(place)
+        one.daemon = place.start(environment={"VLLMD_STOP_GRACE": "3"})
+        made = one.reload("lease_ttl = 5\nstop_grace = 4\n")
+        beside = place.path / "vllmd.toml.d"
+        beside.mkdir()
+        (beside / "site.toml").write_text("lease_ttl = 6\n")
+        added = one.reload("lease_ttl = 5\n")
+        (beside / "site.toml").unlink()
+        gone_again = one.reload("")
+
+        assert [event.message.partition(": ")[2] for event in (made, added, gone_again)] == [
+            "lease_ttl 300 -> 5.",
+            "lease_ttl 5 -> 6.",
+            "lease_ttl 6 -> 300.",
+        ]
+
+
 def test_rules_of_all_parts_are_those_of_the_last_reload() -> None:
     """The scheduler's, the watchdog's and the log's; flags count over the file still."""
     with configured("--simulate", "1xL4", "--stop-grace", "3") as one:

@@ -9,6 +9,7 @@ from typing import Any
 from vllmd.config import Settings
 from vllmd.configuration import values
 from vllmd.configuration.problems import Problem, nearest
+from vllmd.configuration.shapes import allowed
 
 ARGUMENTS = "engine_args"
 """The one setting with names of its own: their keys are `engine_args.NAME`."""
@@ -64,7 +65,7 @@ def of_table(table: Mapping[str, Any], where: Callable[[tuple[str, ...]], str]) 
         if name == ARGUMENTS and isinstance(value, dict):
             _take_arguments(layer, value, where)
         elif name in Settings.model_fields and isinstance(value, dict | list) and _is_table(value):
-            layer.refuse(at, name, f"is no table: it must be {values.allowed(name)}")
+            layer.refuse(at, name, f"is no table: it must be {allowed(name)}")
         elif name in Settings.model_fields and name != ARGUMENTS:
             layer.take(name, at, lambda name=name, value=value: values.of_toml(name, value))  # type: ignore[misc]
         elif name == ARGUMENTS:

@@ -11,7 +11,7 @@ from typing import Any
 from vllmd.config import BY_RESTART, BY_UPGRADE, COMPUTED, SECTIONS, Settings
 from vllmd.configuration.layer import ARGUMENTS
 from vllmd.configuration.reading import DEFAULT, Reading
-from vllmd.configuration.values import Shape, allowed, shape
+from vllmd.configuration.shapes import Shape, allowed, shape
 
 _WIDTH = 110
 _SECRET = re.compile(r"token|secret|passw|api_?key|credential|auth", re.IGNORECASE)

@@ -14,7 +14,7 @@ from vllmd import __version__
 from vllmd.config import SECTIONS
 from vllmd.configuration import show
 from vllmd.configuration.reading import Sources
-from vllmd.configuration.values import Shape, choices, shape
+from vllmd.configuration.shapes import Shape, choices, shape
 from vllmd.gpu import products
 
 _DESCRIPTION = """\

@@ -243,6 +243,7 @@ class Scheduler:
             entry.put_off(self._ground.rules.idle_timeout - before.idle_timeout, self._idle)
 
     def _idle(self, entry: Entry) -> None:
+        entry.idle_timer = None
         if not self._kept(entry):
             self.engines.ask_to_stop(entry, "nobody has a lease on it")
 
