@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vllmd.configuration import files
 
@@ -85,3 +87,51 @@ def test_an_engine_argument_is_where_it_stands(tmp_path: Path) -> None:
     inline = files.read(path).given["engine_args.seed"].where
 
     assert (dotted, table, inline) == (f"{path}:2", f"{path}:3", f"{path}:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "seed = 1\nengine_args.seed = " + "[" * 5000,
+            "/x:2: engine_args.seed: is not TOML: too many brackets in each other",
+        ),
+        ("\nlease_ttl = " + "9" * 5000, "/x:2: lease_ttl: "),
+    ],
+)
+def test_what_python_can_not_take_is_told(text: str, told: str) -> None:
+    """Neither is an error of TOML's, but of whoever wrote it."""
+    (problem,) = files.parse(Path("/x"), text).problems
+
+    assert str(problem).startswith(told)
+
+
+WORDS = [
+    "idle_timeout",
+    "engine_args",
+    "seed",
+    "socket",
+    "=",
+    "[",
+    "]",
+    "{",
+    "}",
+    '"',
+    "'",
+    '"""',
+    ",",
+    ".",
+    "#",
+    "5",
+    "\n",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=30).map("".join))
+def test_any_text_is_read_or_told_with_its_place(text: str) -> None:
+    """Whatever it is, the daemon goes on."""
+    layer = files.parse(Path("/x"), text)
+    last = text.count("\n") + 1
+
+    assert all(1 <= int(problem.where.removeprefix("/x:")) <= last for problem in layer.problems)
+    assert all(1 <= int(given.where.removeprefix("/x:")) <= last for given in layer.given.values())

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from vllmd.config import Settings
 from vllmd.configuration.values import Wrong, argument, check, of_text, of_toml, shown, text_argument
 
 
@@ -92,3 +96,45 @@ def test_an_engine_argument_may_be_whatever_json_has() -> None:
 def test_values_are_shown_as_they_are_written() -> None:
     """In messages."""
     assert (shown("socket_mode", 0o660), shown("listen", "a"), shown("idle_timeout", True)) == ('"660"', '"a"', "true")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400) | st.just(-(10**400)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def tried(read: Callable[[], object]) -> object:
+    """The value that was read, or why it is none."""
+    try:
+        return read()
+    except Wrong as wrong:
+        return wrong
+
+
+def explained(name: str, wrong: Wrong) -> bool:
+    """Whether it says what would be right; the words about GPUs are others'."""
+    return "must be" in str(wrong) or name == "simulate"
+
+
+@given(st.sampled_from(sorted(set(Settings.model_fields) - {"engine_args"})), JSON)
+def test_any_value_is_taken_or_refused(name: str, value: object) -> None:
+    """And nothing else happens; what is taken could be set."""
+    taken = tried(lambda: of_toml(name, value))
+
+    assert explained(name, taken) if isinstance(taken, Wrong) else check(name, taken) == taken
+
+
+@given(st.sampled_from(sorted(set(Settings.model_fields) - {"engine_args"})), st.text() | st.integers().map(str))
+def test_any_text_is_taken_or_refused(name: str, text: str) -> None:
+    """Likewise of the environment."""
+    taken = tried(lambda: of_text(name, text))
+
+    assert explained(name, taken) if isinstance(taken, Wrong) else check(name, taken) == taken
+
+
+@given(st.text())
+def test_any_text_is_some_engine_argument(text: str) -> None:
+    """JSON or not."""
+    assert argument(text_argument(text)) == text_argument(text)

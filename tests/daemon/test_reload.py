@@ -13,7 +13,9 @@ import pytest
 
 from tests.host.running import Home, RunningDaemon, home, until
 from vllmd.config import BY_RESTART, BY_UPGRADE, Rules, Settings
-from vllmd.daemon.reload import changes, differing
+from vllmd.configuration.reading import Reading, Sources
+from vllmd.daemon import build
+from vllmd.daemon.reload import Reloading, changes, differing
 from vllmd.v1 import engine_pb2, engine_service_pb2, event_pb2, host_service_pb2
 
 NEEDED: dict[str, Any] = dict.fromkeys(("socket", "runtime_dir", "state_dir", "cache_dir"), Path("/a"))
@@ -226,3 +228,33 @@ def test_rules_of_all_parts_are_those_of_the_last_reload() -> None:
         assert processes.grace.seconds == 77
         assert loaded.engine.name
         assert "The configuration was read again" not in daemon.log.read_text()  # at info, which is not told any more
+
+
+class Failing(Sources):
+    """Sources that can't even be read, by a mistake of ours."""
+
+    def read(self) -> Reading:
+        raise RuntimeError("a mistake")
+
+
+async def test_whatever_goes_wrong_leaves_everything_as_it_was(runtime: Path) -> None:
+    """The daemon goes on, and says what it was; an upgrade is not forbidden by it."""
+    places: dict[str, Any] = {
+        "socket": runtime / "s",
+        "runtime_dir": runtime,
+        "cache_dir": runtime / "c",
+        "state_dir": runtime / "st",
+    }
+    start = Settings(**{"backend": "fake", "lease_ttl": 60.0, **places})
+    build.make_directories(start)
+    async with contextlib.AsyncExitStack() as cleanup:
+        parts = build.build(start, cleanup)
+        reloading = Reloading(start, Failing(), parts)
+        await reloading.reload()
+        forbidden = await reloading.forbids_upgrade()
+        (event,), _ = parts.events.after(0)
+
+        assert not forbidden
+        assert parts.ground.rules == start
+        assert event.message == "The configuration stays as it was: it can't be read."
+        assert event.reasons == ("RuntimeError: a mistake",)

@@ -75,11 +75,17 @@ def read(path: pathlib.Path) -> Layer:
     except ValueError as error:
         layer.refuse(str(path), "", str(error))
         return layer
+    return parse(path, text)
+
+
+def parse(path: pathlib.Path, text: str) -> Layer:
+    """Take what a file says; what is wrong with it is in the layer's problems."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        _refuse_syntax(layer, path, text, str(error))
-        return layer
+    except ValueError as error:  # mostly its own kind; Python's own for a number of thousands of digits
+        return _wrong_syntax(path, text, str(error))
+    except RecursionError:
+        return _wrong_syntax(path, text, "too many brackets in each other (at end of document)")
     known = lines(text)
 
     def where(key: tuple[str, ...]) -> str:
@@ -110,7 +116,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe would have us wait for a writer
 
 
-def _refuse_syntax(layer: Layer, path: pathlib.Path, text: str, message: str) -> None:
+def _wrong_syntax(path: pathlib.Path, text: str, message: str) -> Layer:
     """Name the line and the key of an error that `tomllib` found, as far as they can be told."""
     found = _PLACE.search(message)
     before = statements(text.replace("\r\n", "\n"))
@@ -120,4 +126,6 @@ def _refuse_syntax(layer: Layer, path: pathlib.Path, text: str, message: str) ->
         line, column = int(found[1]), f" in column {found[2]}"
     key = next((".".join(one.key) for one in reversed(before) if one.line <= line), "")
     what = message[: found.start()] if found else message
+    layer = Layer()
     layer.refuse(f"{path}:{line}", key, f"is not TOML{column}: {what[:1].lower()}{what[1:]}")
+    return layer

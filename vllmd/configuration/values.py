@@ -79,7 +79,7 @@ def argument(value: object) -> Any:
     """
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise Wrong(f"must be a text, a number, a list or a table, and is {_toml(value)}") from None
     return value
 
@@ -88,7 +88,7 @@ def text_argument(text: str) -> Any:
     """Read the value of an engine argument from a text: as JSON if it is that, else as it is."""
     try:
         return argument(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -107,7 +107,7 @@ def _number(text: str) -> object:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _whole(value: object) -> int | None:

@@ -11,9 +11,9 @@ from vllmd.configuration import show
 from vllmd.configuration.problems import ConfigurationError
 from vllmd.configuration.reading import Reading, Sources
 from vllmd.daemon.build import Parts
-from vllmd.errors import VllmdError
 from vllmd.events import Kind
 from vllmd.tasks import in_thread
+from vllmd.worker.causes import named
 
 _READ_SECONDS = 10.0
 """What files may take to answer."""
@@ -57,9 +57,9 @@ class Reloading:
             message = f"The configuration stays as it was: it has {count} error{'s' * (count > 1)}."
             record(Kind.DAEMON, message, reasons=[str(problem) for problem in error.problems])
             return
-        except (VllmdError, OSError) as error:
-            _log.error("the configuration can't be read: %s", error)
-            record(Kind.DAEMON, "The configuration stays as it was: it can't be read.", reasons=[str(error)])
+        except Exception as error:  # noqa: BLE001 - whatever it is, engines do not depend on it
+            _log.error("the configuration can't be read", exc_info=error)
+            record(Kind.DAEMON, "The configuration stays as it was: it can't be read.", reasons=[named(error)])
             return
         changed = self._put_in_force(wanted)
         told = ", ".join(changed) if changed else "nothing changes"
@@ -73,8 +73,8 @@ class Reloading:
         """
         try:
             wanted = (await self._read()).settings
-        except (ConfigurationError, VllmdError, OSError) as error:
-            _log.info("the configuration is left to the new code: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the new code will say so, too
+            _log.info("the configuration is left to the new code: %s", named(error))
             return False
         if others := differing(self._start, wanted, BY_RESTART):
             reason = f"{', '.join(others)} changed, which takes a restart"
