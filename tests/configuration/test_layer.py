@@ -37,6 +37,9 @@ def test_the_environment_gives_the_same_in_capitals() -> None:
     [
         ("VLLMD_IDLE_TIMOUT", "there is no such setting; the nearest is VLLMD_IDLE_TIMEOUT"),
         ("VLLMD_ENGINE_ARGS", "is set one by one, such as VLLMD_ENGINE_ARGS__MAX_NUM_SEQS=64"),
+        ("VLLMD_ENGINE_ARGS__", "is no name of an engine argument"),
+        ("VLLMD_ENGINE_ARGS__MAX-NUM-SEQS", "is no name of an engine argument; the nearest is max_num_seqs"),
+        ("VLLMD_ENGINE_ARGS__LEASE_TTL", "is a setting and no engine argument: it belongs above [engine_args]"),
         ("VLLMD_STOP_GRACE", 'must be a number of seconds of at least 0, and is "x"'),
     ],
 )

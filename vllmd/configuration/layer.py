@@ -33,19 +33,34 @@ class Layer:
         self.given: dict[str, Given] = {}
         self.problems: list[Problem] = []
 
-    def take(self, key: str, where: str, read: Callable[[], Any], written: str | None = None) -> None:
-        """Take one value, or write down why it can't be one.
+    def take(self, name: str, where: str, read: Callable[[str, Any], Any], written: object) -> None:
+        """Take the value of a setting, or write down why it can't be one.
 
         Args:
-            key: a setting, or an engine argument as `engine_args.NAME`.
+            name: the setting.
             where: where it stands.
-            read: makes the value; raises `Wrong`.
-            written: the key as it is written there, if differently.
+            read: makes the value of the setting's name and what is written; raises `Wrong`.
+            written: what stands there.
         """
         try:
-            self.given[key] = Given(read(), where)
+            self.given[name] = Given(read(name, written), where)
         except values.Wrong as wrong:
-            self.problems.append(Problem(where, written or key, str(wrong)))
+            self.refuse(where, name, str(wrong))
+
+    def take_argument(self, name: str, where: str, read: Callable[[Any], Any], written: object) -> None:
+        """Likewise that of an engine argument."""
+        key = f"{ARGUMENTS}.{name}"
+        if name in Settings.model_fields:
+            self.refuse(where, key, f"is a setting and no engine argument: it belongs above [{ARGUMENTS}]")
+        elif not name.isidentifier():
+            meant = name.strip().lstrip("-").replace("-", "_").replace(" ", "_")
+            near = f"; the nearest is {meant}" if meant.isidentifier() else ""
+            self.refuse(where, key, f"is no name of an engine argument{near}")
+        else:
+            try:
+                self.given[key] = Given(read(written), where)
+            except values.Wrong as wrong:
+                self.refuse(where, key, str(wrong))
 
     def refuse(self, where: str, key: str, text: str) -> None:
         """Write down what is wrong."""
@@ -63,11 +78,12 @@ def of_table(table: Mapping[str, Any], where: Callable[[tuple[str, ...]], str]) 
     for name, value in table.items():
         at = where((name,))
         if name == ARGUMENTS and isinstance(value, dict):
-            _take_arguments(layer, value, where)
+            for argument, of_it in value.items():
+                layer.take_argument(argument, where((name, argument)), values.argument, of_it)
         elif name in Settings.model_fields and isinstance(value, dict | list) and _is_table(value):
             layer.refuse(at, name, f"is no table: it must be {allowed(name)}")
         elif name in Settings.model_fields and name != ARGUMENTS:
-            layer.take(name, at, lambda name=name, value=value: values.of_toml(name, value))  # type: ignore[misc]
+            layer.take(name, at, values.of_toml, value)
         elif name == ARGUMENTS:
             layer.refuse(at, name, f"must be a table of engine arguments, such as [{ARGUMENTS}] max_num_seqs = 64")
         elif _is_table(value):
@@ -88,12 +104,11 @@ def of_environment(environment: Mapping[str, str], prefix: str = "VLLMD_") -> La
     for variable in sorted(name for name in environment if name.startswith(prefix)):
         name, text, where = variable.removeprefix(prefix).lower(), environment[variable], f"${variable}"
         if name.startswith(arguments):
-            argument = name.removeprefix(arguments)
-            layer.take(f"{ARGUMENTS}.{argument}", where, lambda text=text: values.text_argument(text))  # type: ignore[misc]
+            layer.take_argument(name.removeprefix(arguments), where, values.text_argument, text)
         elif name == ARGUMENTS:
             layer.refuse(where, name, f"is set one by one, such as {prefix}{arguments.upper()}MAX_NUM_SEQS=64")
         elif name in Settings.model_fields:
-            layer.take(name, where, lambda name=name, text=text: values.of_text(name, text))  # type: ignore[misc]
+            layer.take(name, where, values.of_text, text)
         elif near := nearest(name, Settings.model_fields, least=_LIKE):
             layer.refuse(where, name, f"there is no such setting; the nearest is {prefix}{near.upper()}")
     return layer
@@ -113,20 +128,8 @@ def of_flags(flags: Mapping[str, Any], name_of: Callable[[str], str]) -> Layer:
             for argument, of_it in value.items():
                 layer.given[f"{ARGUMENTS}.{argument}"] = Given(of_it, where)
         else:
-            layer.take(name, where, lambda name=name, value=value: values.check(name, value))  # type: ignore[misc]
+            layer.take(name, where, values.check, value)
     return layer
-
-
-def _take_arguments(layer: Layer, table: Mapping[str, Any], where: Callable[[tuple[str, ...]], str]) -> None:
-    for name, value in table.items():
-        at, written = where((ARGUMENTS, name)), f"{ARGUMENTS}.{name}"
-        if name in Settings.model_fields:
-            layer.refuse(at, written, f"is a setting and no engine argument: it belongs above [{ARGUMENTS}]")
-        elif not name.isidentifier():
-            meant = name.strip().lstrip("-").replace("-", "_").replace(" ", "_")
-            layer.refuse(at, written, f"is no name of an engine argument; the nearest is {meant}")
-        else:
-            layer.take(written, at, lambda value=value: values.argument(value))  # type: ignore[misc]
 
 
 def _is_table(value: object) -> bool:
