@@ -148,6 +148,7 @@ class Watched:
         source: Source | None = None,
         policy: Policy = "kill",
         interval: float = 1.0,
+        timeout: float = 5.0,
         **options: Any,
     ) -> None:
         self.now = 1000.0
@@ -155,7 +156,7 @@ class Watched:
         self.monitor = GpuMonitor(source or self.gpus)
         self.events = Events()
         self.quarantines = Quarantines(self.events)
-        self.live = live(foreign_orphans=policy, watchdog_interval=interval, reclaim_timeout=5.0)
+        self.live = live(foreign_orphans=policy, watchdog_interval=interval, reclaim_timeout=timeout)
         self.dog = Watchdog(
             monitor=self.monitor,
             events=self.events,
