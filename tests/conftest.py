@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import secrets
 import shutil
@@ -22,6 +23,9 @@ from vllmd.worker.tree import Tree
 # How long one example takes says more about the machine's other work than about our code.
 hypothesis.settings.register_profile("vllmd", deadline=None)
 hypothesis.settings.load_profile("vllmd")
+
+# Tests are about the configuration that they make, whatever this host has in /etc and its user at home.
+os.environ["CONFIGURATION_DIRECTORY"] = "/nonexistent/vllmd"
 
 # A shell's background job ignores SIGINT, and so would every program that a test starts to interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

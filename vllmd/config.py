@@ -1,12 +1,17 @@
-"""How this daemon was told to run; every default with its unit and reason."""
+"""Every setting of the daemon: what it is for, its unit, its default and the reason for that.
+
+This is the one place where a setting is described. What stands below it here is what `vllmd --help`, `vllmd config
+show` and docs/configuration.md say of it. Where values come from is `vllmd.configuration`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -20,67 +25,178 @@ UseCase = Literal["production", "download", "debate", "latency", "throughput"]
 
 ForeignOrphans = Literal["kill", "report", "ignore"]
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 
-class Settings(pydantic.BaseModel):
-    """The daemon's configuration."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unit:
+    """What a number counts."""
+
+    name: str
+
+
+Seconds = Annotated[float, Unit("seconds")]
+Bytes = Annotated[pydantic.ByteSize, Unit("bytes")]
+Mode = Annotated[int, Unit("octal")]
+
+_MODEL = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Rules(pydantic.BaseModel):
+    """The settings that a reload changes while the daemon runs: each is read from `Live` where it is used."""
+
+    model_config = _MODEL
+
+    idle_timeout: Seconds = pydantic.Field(default=0.0, ge=0)
+    """How long an engine without leases stays loaded; 0 stops it at once.
+
+    By default nobody holds GPU memory that nobody has a lease on.
+    """
+    lease_ttl: Seconds = pydantic.Field(default=300.0, gt=0, le=86400)
+    """How long a lease lasts unused, unless its client says otherwise.
+
+    The default is that of Ollama's keep_alive.
+    """
+    load_timeout: Seconds = pydantic.Field(default=3600.0, gt=0)
+    """How long the start of an engine may take.
+
+    Hundreds of GB from a slow disk take long.
+    """
+    stop_grace: Seconds = pydantic.Field(default=10.0, ge=0)
+    """How long vLLM may take to end by itself before it is killed.
+
+    A clean shutdown takes 3 to 5 seconds.
+    """
+    reclaim_timeout: Seconds = pydantic.Field(default=30.0, gt=0)
+    """How long killed processes, and then their memory, may take to be gone, before their GPUs go into quarantine.
+
+    86 GiB take 1.7 seconds.
+    """
+    drain_timeout: Seconds = pydantic.Field(default=30.0, ge=0)
+    """How long running generations may go on after SIGTERM.
+
+    Longer than most generations, and shorter than an operator's patience.
+    """
+    adoption_timeout: Seconds = pydantic.Field(default=120.0, gt=0)
+    """How long engines outlive a daemon that died, until they end themselves.
+
+    Long enough for a restart by hand. It holds for engines that are started from then on.
+    """
+    restart_limit: int = pydantic.Field(default=3, ge=0)
+    """How often a failing engine is started again within restart_window, before it is given up.
+
+    What fails three times in ten minutes will fail again.
+    """
+    restart_window: Seconds = pydantic.Field(default=600.0, gt=0)
+    """The time in which restart_limit counts.
+
+    An engine that fails once a day is restarted for ever.
+    """
+    stall_timeout: Seconds = pydantic.Field(default=120.0, gt=0)
+    """How long an engine with requests may make no token, or answer no ping, before it counts as hung.
+
+    The longest prompts take tens of seconds before their first token.
+    """
+    watchdog_interval: Seconds = pydantic.Field(default=1.0, ge=0.1, le=60)
+    """How often GPU processes are looked at.
+
+    A look takes milliseconds. A process that ends is looked at right away, whatever this says.
+    """
+    foreign_orphans: ForeignOrphans = "kill"
+    """What is done with vLLM processes of other programs that are proven to be dead.
+
+    They hold their GPU memory for good, and nobody can reach them any more.
+    """
+    orphan_grace: Seconds = pydantic.Field(default=10.0, ge=0)
+    """How long another program's orphan must stay one before it is killed.
+
+    Whoever started it may be cleaning up.
+    """
+    log_limit_bytes: Bytes = pydantic.Field(default=pydantic.ByteSize(64 << 20), ge=1 << 16)
+    """How long an engine's log may get; it is cut to half of this when it grows beyond.
+
+    Enough to look back on a failure, and little beside a model.
+    """
+    log_level: LogLevel = "info"
+    """What the daemon's own log tells.
+
+    At info it is the story of the host: every decision, and nothing for each request.
+    """
+    use_case: UseCase | None = pydantic.Field(default=None, examples=["production"])
+    """What models are loaded for where clients do not say.
+
+    Nothing in particular by default: then no trade is made that nobody asked for.
+    """
+    allowed_engine_args: tuple[str, ...] = pydantic.Field(default=(), examples=[["trust_remote_code"]])
+    """Engine arguments that clients may set although they could run code.
+
+    None by default: whoever may connect could do whatever the daemon's user may. The last source counts alone.
+    """
+    engine_args: dict[str, Any] = pydantic.Field(default_factory=dict, examples=[{"max_num_seqs": 64}])
+    """Engine arguments of every engine, where clients leave them open; by vLLM's names.
+
+    None by default: what is left open is planned. Sources add to each other here, argument by argument.
+    """
+
+
+class Settings(Rules):
+    """The daemon's configuration: the `Rules`, and what holds from its start on."""
 
     socket: pathlib.Path
-    """The Unix socket that clients connect to."""
+    """The Unix socket that clients connect to.
+
+    Clients of the same user look for it there without being told.
+    """
+    socket_mode: Mode = pydantic.Field(default=0o600, ge=0, le=0o777)
+    """Who may connect, as the mode of the socket in octal.
+
+    The daemon's own user by default: a lease is all that is checked beyond that.
+    """
+    listen: str | None = pydantic.Field(default=None, examples=["127.0.0.1:8765"])
+    """HOST:PORT on loopback to listen on as well.
+
+    Nothing by default: any user of the host could connect.
+    """
     runtime_dir: pathlib.Path
-    """Holds the engines' directories; gone after a boot, as everything in it is."""
-    cache_dir: pathlib.Path
-    """Holds what vLLM compiles, which must outlast engines."""
+    """Where sockets and the engines' directories go.
+
+    It is gone after a boot, as everything in it is.
+    """
     state_dir: pathlib.Path
-    """Holds the journal, by which the next daemon takes over this one's engines, and what loads took."""
-    listen: str | None = None
-    """`HOST:PORT` on loopback to listen on as well."""
-    socket_mode: int = pydantic.Field(default=0o600, ge=0, le=0o777)
-    """Who may connect: the daemon's own user. A lease is all that is checked beyond that."""
+    """Where the journal is kept, by which the next daemon takes over engines, and what loads took.
+
+    It outlasts a boot.
+    """
+    cache_dir: pathlib.Path
+    """Where what vLLM compiles is kept.
+
+    It outlasts engines: without it the load of an 8B model took 12 seconds longer.
+    """
     engine_python: pathlib.Path = pathlib.Path(sys.executable)
-    """The interpreter that has vLLM."""
+    """The interpreter that has vLLM.
+
+    One environment for both is the simplest; with two, neither's packages are in the way of the other's.
+    """
     backend: Backend = "vllm"
-    simulate: str | None = None
-    """GPUs to simulate, such as `2xRTX3090`; `None` for those that are there."""
+    """What engines are: vllm, or fake for processes without a model, to try vllmd without vLLM.
+
+    fake is implied by simulate.
+    """
+    simulate: str | None = pydantic.Field(default=None, examples=["2xRTX3090"])
+    """GPUs to simulate, such as 2xRTX3090+nvlink or 1xH200,1xRTX4090, with fake engines.
+
+    The host's own GPUs are used by default.
+    """
     containment: Kind = "auto"
-    allowed_engine_args: tuple[str, ...] = ()
-    """Engine arguments that clients may set beyond those known to be harmless."""
-    engine_args: dict[str, Any] = pydantic.Field(default_factory=dict)
-    """Engine arguments of every engine, where clients leave them open; by vLLM's names."""
-    use_case: UseCase | None = None
-    """What models are loaded for where clients do not say; `None` for nothing in particular."""
-    idle_timeout: float = pydantic.Field(default=0.0, ge=0)
-    """Seconds that an engine without leases stays loaded. 0: its memory is given back at once."""
-    lease_ttl: float = pydantic.Field(default=300.0, gt=0, le=86400)
-    """Seconds that a lease lasts unused, unless its client says otherwise. Ollama's keep_alive, too."""
-    load_timeout: float = pydantic.Field(default=3600.0, gt=0)
-    """Seconds that a start may take: hundreds of GB from a slow disk take long."""
-    stop_grace: float = pydantic.Field(default=10.0, ge=0)
-    """Seconds that vLLM gets to end by itself; a clean shutdown takes 3 to 5."""
-    reclaim_timeout: float = pydantic.Field(default=30.0, gt=0)
-    """Seconds in which killed processes must be gone, and again their memory; 86 GiB take 1.7."""
-    drain_timeout: float = pydantic.Field(default=30.0, ge=0)
-    """Seconds that running generations may go on after SIGTERM."""
-    adoption_timeout: float = pydantic.Field(default=120.0, gt=0)
-    """Seconds that engines outlive a daemon that died."""
-    engine_memory_max: pydantic.ByteSize | None = None
-    """Main memory that an engine may use, with all its processes; `None` for as much as there is."""
-    restart_limit: int = pydantic.Field(default=3, ge=0)
-    """How often an engine that fails is started again within the window, before it is given up."""
-    restart_window: float = pydantic.Field(default=600.0, gt=0)
-    """Seconds in which restarts count: an engine that fails once a day is restarted for ever."""
-    stall_timeout: float = pydantic.Field(default=120.0, gt=0)
-    """Seconds that an engine with requests may go without a token, or without an answer to a ping, before it counts as
-    hung. The longest prompts take tens of seconds before their first token."""
-    watchdog_interval: float = pydantic.Field(default=1.0, ge=0.1, le=60)
-    """Seconds between two looks at who holds GPU memory; a process that ends is looked at right away."""
-    foreign_orphans: ForeignOrphans = "kill"
-    """What is done with vLLM's processes whose own program is proven to be dead."""
-    orphan_grace: float = pydantic.Field(default=10.0, ge=0)
-    """Seconds that an orphan of another program must stay one: its program may be cleaning up."""
-    log_limit_bytes: int = pydantic.Field(default=64 << 20, ge=1 << 16)
-    """An engine's log is cut to half of this when it grows beyond it."""
+    """What holds an engine's processes together: a cgroup of their own, or a session.
+
+    auto takes a cgroup where one can be made: only its processes can't get out of it.
+    """
+    engine_memory_max: Bytes | None = pydantic.Field(default=None, examples=["64GiB"])
+    """Main memory that an engine may use, with all its processes; needs the memory controller of cgroups.
+
+    As much as there is by default: what a model needs is not known, and the kernel ends who takes too much.
+    """
 
     @pydantic.field_validator("simulate")
     @classmethod
@@ -88,6 +204,41 @@ class Settings(pydantic.BaseModel):
         if value is not None and info.data.get("backend") == "vllm":
             raise ValueError("only the fake engine runs on simulated GPUs; it goes with --backend fake alone")
         return value
+
+
+class Live:
+    """The rules in force: who needs one reads it here at that moment, and a reload replaces them all at once."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
+
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Where it is": ("socket", "socket_mode", "listen", "runtime_dir", "state_dir", "cache_dir"),
+    "What engines are": ("engine_python", "backend", "simulate", "containment", "engine_memory_max"),
+    "How long engines stay": ("idle_timeout", "lease_ttl", "adoption_timeout"),
+    "What engines may take": ("load_timeout", "stop_grace", "reclaim_timeout", "drain_timeout"),
+    "When engines fail": ("restart_limit", "restart_window", "stall_timeout"),
+    "The watchdog": ("watchdog_interval", "foreign_orphans", "orphan_grace"),
+    "Logs": ("log_level", "log_limit_bytes"),
+    "How models are loaded": ("use_case", "allowed_engine_args", "engine_args"),
+}
+"""All settings in the order in which people are shown them."""
+
+COMPUTED: Mapping[str, str] = {
+    "socket": "vllmd.sock in runtime_dir",
+    "runtime_dir": "$RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/vllmd, /run/vllmd for root, or /tmp/vllmd-UID",
+    "state_dir": "$STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, /var/lib/vllmd for root, or ~/.local/state/vllmd",
+    "cache_dir": "$CACHE_DIRECTORY, $XDG_CACHE_HOME/vllmd, or ~/.cache/vllmd",
+    "engine_python": "the daemon's own",
+}
+"""The defaults that depend on where the daemon runs."""
+
+BY_UPGRADE = frozenset({"socket", "socket_mode", "listen", "cache_dir", "engine_python", "engine_memory_max"})
+"""Settings that an upgrade in place (SIGUSR2) changes, which keeps the engines: they are used up at the start."""
+
+BY_RESTART = frozenset({"runtime_dir", "state_dir", "backend", "simulate", "containment"})
+"""Settings that only a restart changes, which ends the engines: by them a daemon finds those of its predecessor."""
 
 
 def default_runtime_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:

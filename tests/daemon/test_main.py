@@ -35,6 +35,8 @@ def test_help_and_version_answer_at_once(option: str, told: str) -> None:
         ("--log-level loud", "--log-level"),
         ("--no-such-option", "--no-such-option"),
         ("extra", "extra"),
+        ("--config /nonexistent/vllmd.toml", "vllmd: error: /nonexistent/vllmd.toml: can't be read: No such file"),
+        ("--engine-python bin/python --simulate 1xL4 --backend vllm", "--simulate: only the fake engine"),
     ],
 )
 def test_misuse_is_exit_status_2(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,3 +76,40 @@ def test_an_interpreter_that_is_not_there_is_told_at_the_start(runtime: Path) ->
     assert answer.returncode == 1
     assert "NO_ENGINE_PYTHON" in answer.stderr
     assert not (runtime / "r").exists()
+
+
+def test_a_daemon_does_not_start_with_a_broken_configuration(runtime: Path) -> None:
+    """Every mistake is told, whether it is to be checked only or not; nothing is made."""
+    file = runtime / "vllmd.toml"
+    file.write_text('idle_timout = 1\nbackend = "fak"\n')
+    line = ("--config", str(file), "--runtime-dir", str(runtime / "r"))
+    answers = [vllmd(*line), vllmd(*line, "--check")]
+
+    assert [answer.returncode for answer in answers] == [2, 2]
+    assert answers[0].stderr == answers[1].stderr
+    assert answers[0].stderr.splitlines() == [
+        f"vllmd: error: {file}:1: idle_timout: there is no such setting; the nearest is idle_timeout",
+        f'vllmd: error: {file}:2: backend: must be one of vllm, fake, and is "fak"; the nearest is fake',
+    ]
+    assert not (runtime / "r").exists()
+
+
+def test_check_heeds_the_file(runtime: Path) -> None:
+    """It says what a daemon with these options would do, which is how an upgrade tries the new program."""
+    file = runtime / "vllmd.toml"
+    file.write_text('backend = "fake"\n')
+    right = vllmd("--config", str(file), "--check")
+    file.write_text('engine_python = "/no/such/python"\n')
+    wrong = vllmd("--config", str(file), "--check")
+
+    assert (right.returncode, right.stdout) == (0, "vllmd can start\n")
+    assert wrong.returncode == 1
+    assert "NO_ENGINE_PYTHON" in wrong.stderr
+
+
+def test_config_is_a_command_of_its_own() -> None:
+    """With a help of its own; the daemon is what runs without one."""
+    answer = vllmd("config", "--help")
+
+    assert answer.returncode == 0
+    assert "usage: vllmd config" in answer.stdout

@@ -51,7 +51,12 @@ def ask(*argv: str, home: pathlib.Path) -> dict[str, object]:
 def environment(home: pathlib.Path) -> dict[str, str]:
     """Keep the demo's daemon apart from any other; what vLLM compiles is kept for the next time."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    own = {"XDG_RUNTIME_DIR": str(home), "XDG_CACHE_HOME": cache, "HF_HUB_OFFLINE": "1"}
+    own = {
+        "XDG_RUNTIME_DIR": str(home),
+        "CONFIGURATION_DIRECTORY": str(home),
+        "XDG_CACHE_HOME": cache,
+        "HF_HUB_OFFLINE": "1",
+    }
     return {name: value for name, value in os.environ.items() if name != "VLLMD_ADDRESS"} | own
 
 

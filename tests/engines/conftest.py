@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from tests.fakes.held_gpus import HeldGpus
+from tests.fakes.rules import ground
 from tests.fakes.supervised import DEADLINE_SECONDS, Engine
 from vllmd.engines.containment import Containment
 from vllmd.engines.ground import Ground
@@ -67,7 +68,7 @@ def make_ground(root: pathlib.Path, containment: Containment, monitor: GpuMonito
             "adoption_timeout": 60.0,
             "log_limit_bytes": 1 << 20,
         }
-        return Ground(**usual | changes)
+        return ground(**usual | changes)
 
     return make
 

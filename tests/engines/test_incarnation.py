@@ -13,6 +13,8 @@ import pytest
 
 from tests.engines.conftest import MakeGround
 from tests.fakes.processes import eventually
+from tests.fakes.rules import change
+from vllmd.config import Live
 from vllmd.engines import incarnation
 from vllmd.engines.incarnation import Incarnation
 from vllmd.engines.launch import launch
@@ -68,6 +70,8 @@ class Case:
         self.id = engine_id
         self.make_ground = make_ground
         self.notes = Notes()
+        self.live: Live
+        """The rules of the last one that was spawned."""
         self.made: list[Incarnation] = []
 
     def spawn(self, stall_timeout: float = 120.0, load_timeout: float = 30.0, **engine_args: Any) -> Incarnation:
@@ -75,6 +79,7 @@ class Case:
         arguments = {"fake_load_seconds": 0} | engine_args
         plan = Plan(tuple(Choice(name, value, "client", "") for name, value in arguments.items()), ())
         ground = self.make_ground(stall_timeout=stall_timeout, load_timeout=load_timeout)
+        self.live = ground.live
         owned, process = launch(self.id, "m", plan, (), ground)
         self.made.append(Incarnation(self.id, owned, process, ground, self.notes))
         return self.made[-1]
@@ -138,6 +143,17 @@ async def test_a_core_that_is_stopped_is_found_out(case: Case) -> None:
     assert what == "stalled"
     assert "a ping through EngineCore has had no answer" in why
     assert await asyncio.to_thread(eventually, lambda: "most recent call first" in "\n".join(case.made[0].lines(200)))
+
+
+async def test_a_core_is_found_out_by_the_rule_that_is_in_force(case: Case) -> None:
+    """Also if that came only when the engine was running."""
+    case.spawn(stall_timeout=600.0)
+    await case.notes.next()
+    change(case.live, stall_timeout=0.5)
+    os.kill(case.core(), signal.SIGSTOP)
+    what, _ = await case.notes.next()
+
+    assert what == "stalled"
 
 
 async def test_a_start_that_takes_too_long_is_told(case: Case) -> None:

@@ -164,17 +164,17 @@ def test_a_log_that_can_not_be_bounded_is_told_once_and_tried_again(
 ) -> None:
     """A disk that fails is mended or gets worse; only such a change is worth a line."""
     caplog.set_level(logging.INFO)
-    limit = logs.Limit(path, 100)
+    limit = logs.Limit(path)
     path.mkdir()  # which can be opened for writing by nobody, root included
-    limit.enforce()
-    limit.enforce()
+    limit.enforce(100)
+    limit.enforce(100)
     path.rmdir()
     path.symlink_to(path)
-    limit.enforce()
+    limit.enforce(100)
     path.unlink()
     path.write_bytes(b"a\n" * 100)
-    limit.enforce()
-    limit.enforce()
+    limit.enforce(100)
+    limit.enforce(100)
     trouble = "the log %s can't be kept from growing: [Errno %d] %s: '%s'"
 
     assert path.stat().st_size <= 50

@@ -24,14 +24,14 @@ from vllmd.worker.tree import Tree
 DAEMON = """
 import asyncio, pathlib, signal, sys
 from vllmd.engines.containment import Containment
+from vllmd.config import Live
 from vllmd.engines.ground import Ground
 from vllmd.engines.launch import launch
 from vllmd.planner.choice import Choice
 from vllmd.planner.planning import Plan
 root, engine_id, base = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 ground = Ground(root=root, cache=root, python=pathlib.Path(sys.executable), backend="fake",
-    containment=Containment(pathlib.Path(base) if base else None), monitor=None, version="0", load_timeout=60.0,
-    stop_grace=1.0, reclaim_timeout=5.0, adoption_timeout=60.0, log_limit_bytes=1 << 20)
+    containment=Containment(pathlib.Path(base) if base else None), monitor=None, version="0", live=Live())
 choices = {"fake_load_seconds": 0.05, "fake_workers": 2, "fake_escape": True, "fake_leave_core": True}
 plan = Plan(tuple(Choice(*pair, "client", "") for pair in choices.items()), ())
 owned, process = launch(engine_id, "m", plan, (), ground)

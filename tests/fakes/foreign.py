@@ -17,12 +17,13 @@ import pytest
 
 from tests.fakes.held_gpus import HeldGpus
 from tests.fakes.processes import ends, eventually, kill
+from tests.fakes.rules import live
 from vllmd.engines.containment import Containment
 from vllmd.events import Event, Events, Kind
 from vllmd.gpu.monitor import GpuMonitor, Source
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.watchdog.scene import Judged
-from vllmd.watchdog.verdicts import Verdict
+from vllmd.watchdog.verdicts import Policy, Verdict
 from vllmd.watchdog.watchdog import Listed, Watchdog
 from vllmd.worker.processes import Identity, Stat, read_stat
 
@@ -145,6 +146,9 @@ class Watched:
         living: Callable[[], frozenset[str]] = frozenset,
         busy: Callable[[], frozenset[str]] = frozenset,
         source: Source | None = None,
+        policy: Policy = "kill",
+        interval: float = 1.0,
+        timeout: float = 5.0,
         **options: Any,
     ) -> None:
         self.now = 1000.0
@@ -152,7 +156,7 @@ class Watched:
         self.monitor = GpuMonitor(source or self.gpus)
         self.events = Events()
         self.quarantines = Quarantines(self.events)
-        defaults: dict[str, Any] = {"policy": "kill", "grace": 10.0, "interval": 1.0, "timeout": 5.0}
+        self.live = live(foreign_orphans=policy, watchdog_interval=interval, reclaim_timeout=timeout)
         self.dog = Watchdog(
             monitor=self.monitor,
             events=self.events,
@@ -162,7 +166,8 @@ class Watched:
             living=living,
             busy=busy,
             clock=lambda: self.now,
-            **defaults | options,
+            live=self.live,
+            **options,
         )
 
     async def __aenter__(self) -> Self:

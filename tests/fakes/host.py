@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.fakes.fake_gpus import FakeGpus
+from tests.fakes.rules import ground as ground_of
 from vllmd.engines.containment import Containment
-from vllmd.engines.ground import Ground
 from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
@@ -73,7 +73,7 @@ async def finish(stream: Stream) -> int:
 class Host:
     """A scheduler with its engines; leaving ends them, and checks that nothing of them is left."""
 
-    def __init__(self, *gpus: Gpu, idle_timeout: float = 0.0, lease_ttl: float = 300.0, **ground: Any) -> None:
+    def __init__(self, *gpus: Gpu, **ground: Any) -> None:
         # Not below pytest's directory: the path of a Unix socket has 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="vd-"))
         self.gpus = FakeGpus(*gpus)
@@ -96,10 +96,10 @@ class Host:
             "log_limit_bytes": 1 << 20,
             "restarts": Policy(limit=0),
         }
-        self.ground = Ground(**{**defaults, **ground})
+        self.ground = ground_of(**{**defaults, **ground})
         self.ground.root.mkdir()
         self.quarantines = Quarantines(self.ground.events)
-        self.scheduler = Scheduler(self.ground, self.quarantines, lease_ttl=lease_ttl, idle_timeout=idle_timeout)
+        self.scheduler = Scheduler(self.ground, self.quarantines)
 
     async def __aenter__(self) -> Self:
         return self

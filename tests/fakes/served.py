@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from tests.fakes.host import QUICK, Host
+from tests.fakes.rules import live
 from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.api.server import Server
@@ -104,14 +105,11 @@ def watchdog_of(host: Host) -> Watchdog:
         quarantines=host.quarantines,
         root=host.ground.root,
         containment=host.ground.containment,
-        policy="kill",
-        grace=10.0,
-        interval=3600.0,
+        live=live(watchdog_interval=3600.0, reclaim_timeout=5.0),
         living=host.scheduler.living,
         busy=host.scheduler.engines.busy_gpus,
         looked=host.ground.losses.observe,
         weighed=host.ground.peaks.observe,
-        timeout=5.0,
     )
 
 

@@ -52,7 +52,8 @@ class RunningDaemon:
                 ],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(environment or {})},
+                # Whatever this host has in /etc: benchmarks run without pytest's conftest.
+                env={**os.environ, "CONFIGURATION_DIRECTORY": str(home), **(environment or {})},
             )
         # Without a pool of its own a channel shares the dead connection of an earlier daemon's, back-off included.
         self.channel = grpc.insecure_channel(f"unix:{self.socket}", [("grpc.use_local_subchannel_pool", 1)])

@@ -34,7 +34,7 @@ def successor(host: Host) -> tuple[Scheduler, frozenset[str]]:
     journal.write(path, earlier)
     read = journal.read(path, boot_id())
     assert read == earlier
-    scheduler = Scheduler(host.ground, host.quarantines, lease_ttl=300.0, idle_timeout=0.0)
+    scheduler = Scheduler(host.ground, host.quarantines)
     return scheduler, scheduler.adopt(read)
 
 

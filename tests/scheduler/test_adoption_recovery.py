@@ -46,7 +46,7 @@ async def succeed(host: Host, change: Callable[[EngineRecord], EngineRecord] = c
     """Let the next daemon take over; returns what it goes on with."""
     earlier = adoption.contents(host.scheduler.engines.alive(), host.scheduler.leases)
     earlier = dataclasses.replace(earlier, engines=[change(record) for record in earlier.engines])
-    host.scheduler = Scheduler(host.ground, host.quarantines, lease_ttl=300.0, idle_timeout=0.0)
+    host.scheduler = Scheduler(host.ground, host.quarantines)
     return [host.scheduler.engines.get(engine_id) for engine_id in host.scheduler.adopt(earlier)]
 
 

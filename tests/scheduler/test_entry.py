@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 from tests.fakes.host import Host, finish, hanging, wish
 from vllmd.worker.protocol import TextPrompt
 
@@ -70,3 +72,25 @@ async def test_tokens_are_counted_while_it_serves() -> None:
         assert fresh == (0, 0.0)
         assert entry.generated_tokens == 30
         assert entry.tokens_per_second() >= 0.0
+
+
+async def test_the_time_that_an_engine_stays_idle_can_be_moved() -> None:
+    """By what a rule has changed; one that is not idle has no such time."""
+    async with Host(idle_timeout=600.0) as host:
+        entry, lease = await host.load(wish())
+        entry.put_off(-600.0, lambda entry: None)
+        busy = entry.idle_timer
+        host.scheduler.release(lease.id)
+        timer = entry.idle_timer
+        assert timer is not None
+        over = asyncio.Event()
+        entry.put_off(100.0, lambda entry: over.set())
+        later = entry.idle_timer
+        assert later is not None
+        entry.put_off(-700.0, lambda entry: over.set())
+        async with asyncio.timeout(20):
+            await over.wait()
+
+        assert busy is None
+        assert timer.cancelled()
+        assert later.when() == timer.when() + 100.0

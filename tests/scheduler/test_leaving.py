@@ -33,7 +33,7 @@ async def test_an_upgrade_ends_what_runs_and_takes_nothing_new_but_ends_no_engin
             pass
         assert tree is not None
         alive = len(tree.members())
-        host.scheduler = Scheduler(host.ground, host.quarantines, lease_ttl=300.0, idle_timeout=0.0)
+        host.scheduler = Scheduler(host.ground, host.quarantines)
         host.scheduler.adopt(earlier)
 
         assert {error.value.reason for error in (ended, refused, also)} == {"UPGRADING"}
@@ -55,7 +55,7 @@ async def test_who_waits_for_a_start_is_told_to_ask_again() -> None:
             await host.scheduler.hand_over()
             with pytest.raises(Unavailable) as told:
                 await waiting
-        host.scheduler = Scheduler(host.ground, host.quarantines, lease_ttl=300.0, idle_timeout=0.0)
+        host.scheduler = Scheduler(host.ground, host.quarantines)
         adopted = host.scheduler.adopt(earlier)
 
         assert told.value.reason == "UPGRADING"

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.fake_gpus import GIB, gpu
 from tests.fakes.host import Host, wish
+from tests.fakes.rules import altered
 from vllmd.engines.diagnosis import Failure
 from vllmd.gpu.inventory import GpuLink, GpuProcess
 from vllmd.planner.planning import Plan
@@ -26,7 +27,7 @@ async def prospects(
     host: Host, wanted: Wish, engines: Sequence[Entry] = (), busy: frozenset[str] = frozenset(), **ground: Any
 ) -> Plan | Failure:
     """What a wish would come to if engines were vLLM's."""
-    of_vllm = dataclasses.replace(host.ground, **{"backend": "vllm", **ground})
+    of_vllm = altered(host.ground, **{"backend": "vllm", **ground})
     return await Prospects(of_vllm, host.quarantines).plan(wanted, busy, engines)
 
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.fakes.host import Host, finish, hanging, wish
+from tests.fakes.rules import change
 from vllmd.engines.state import State
 from vllmd.errors import Exhausted, NotFound, NotPossible, Unavailable, VllmdError
 from vllmd.scheduler import scheduler
@@ -55,6 +56,23 @@ async def test_the_end_of_the_idle_timeout_stops_the_engine() -> None:
         await host.state(entry, State.STOPPED)
 
         assert entry.supervisor.life.story[-3].reason == "nobody has a lease on it"
+
+
+async def test_rules_that_change_count_for_what_comes_next() -> None:
+    """A lease that was given keeps its length; an engine that is idle stays as long as is now the rule."""
+    async with Host(idle_timeout=600.0, lease_ttl=50.0) as host:
+        entry, before = await host.load(wish())
+        old = change(host.ground.live, lease_ttl=70.0, idle_timeout=0.01)
+        host.scheduler.rules_changed(old)
+        _, after = await host.load(wish())
+        idle, lease = await host.load(wish("fake/idle"))
+        change(host.ground.live, idle_timeout=600.0)
+        host.scheduler.release(lease.id)
+        host.scheduler.rules_changed(change(host.ground.live, idle_timeout=0.01))
+        await host.state(idle, State.STOPPED)
+
+        assert (before.ttl, after.ttl) == (50.0, 70.0)
+        assert State.READY is entry.supervisor.state
 
 
 async def test_an_unused_lease_expires_and_a_used_one_does_not() -> None:

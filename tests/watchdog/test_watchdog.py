@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.fake_gpus import GIB
 from tests.fakes.foreign import DEADLINE_SECONDS, Foreign, Watched, send, stat_of
 from tests.fakes.processes import Family, ends, eventually, lives
+from tests.fakes.rules import change
 from vllmd.errors import NotFound, NotPossible
 from vllmd.events import Kind
 from vllmd.gpu.inventory import Gpu
@@ -221,6 +222,22 @@ async def test_it_looks_again_and_again(runtime: pathlib.Path) -> None:
             while watched.gpus.snapshots < 3:
                 await asyncio.sleep(0.002)
         running.cancel()
+
+
+async def test_rules_that_change_hold_from_the_next_look(runtime: pathlib.Path) -> None:
+    """How long to wait for that as well, once it is poked."""
+    async with Watched(runtime, interval=3600.0) as watched:
+        running = spawn("watchdog of a test", watched.dog.run())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while watched.gpus.snapshots < 1:
+                await asyncio.sleep(0.002)
+            change(watched.live, watchdog_interval=0.01, foreign_orphans="report", orphan_grace=77.0)
+            watched.dog.poke()
+            while watched.gpus.snapshots < 4:
+                await asyncio.sleep(0.002)
+        running.cancel()
+
+        assert (watched.dog.policy, watched.dog.grace) == ("report", 77.0)
 
 
 async def test_the_death_of_a_parent_is_looked_at_at_once(runtime: pathlib.Path) -> None:

@@ -11,13 +11,12 @@ import shutil
 
 from vllmd import __version__
 from vllmd.api import server as api
-from vllmd.config import Settings
+from vllmd.config import Live, Settings
 from vllmd.daemon.claim import check_socket, make_private
 from vllmd.engines.containment import Containment, group_name, open_containment
 from vllmd.engines.directory import longest_root
 from vllmd.engines.ground import Ground
-from vllmd.engines.restarts import Policy
-from vllmd.errors import NotPossible
+from vllmd.errors import InvalidRequest, NotPossible, VllmdError
 from vllmd.events import Events
 from vllmd.gpu import products
 from vllmd.gpu.losses import Losses
@@ -54,16 +53,31 @@ def check(settings: Settings) -> None:
         NotPossible: the daemon can't run like this.
         InvalidRequest: engines can't have an argument that they are all to have.
     """
+    for _, error in problems(settings):
+        raise error
+
+
+def problems(settings: Settings) -> list[tuple[str, VllmdError]]:
+    """List what speaks against a daemon with these settings, each with the setting that it is about."""
+    found: list[tuple[str, VllmdError]] = []
     if problem := longest_root(engines_root(settings)):
-        raise NotPossible("PATH_TOO_LONG", f"{problem}. Choose a shorter --runtime-dir.")
+        error = NotPossible("PATH_TOO_LONG", f"{problem}. Choose a shorter --runtime-dir.")
+        found.append(("runtime_dir", error))
     fakes = settings.backend == "fake"
     own = {name: value for name, value in settings.engine_args.items() if not (fakes and name.startswith("fake_"))}
-    arguments.check_host(own, settings.allowed_engine_args)
+    try:
+        arguments.check_host(own, settings.allowed_engine_args)
+    except InvalidRequest as refused:
+        found.append(("engine_args", refused))
     if settings.listen is not None:
-        api.check_listen(settings.listen)
+        try:
+            api.check_listen(settings.listen)
+        except NotPossible as refused:
+            found.append(("listen", refused))
     if settings.backend == "vllm" and shutil.which(settings.engine_python) is None:
         message = f"--engine-python {settings.engine_python} is no program that can be run."
-        raise NotPossible("NO_ENGINE_PYTHON", message, engine_python=settings.engine_python)
+        found.append(("engine_python", NotPossible("NO_ENGINE_PYTHON", message, engine_python=settings.engine_python)))
+    return found
 
 
 def engines_root(settings: Settings) -> pathlib.Path:
@@ -95,6 +109,7 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
     monitor = GpuMonitor(simulated or Nvml(os.environ.get("CUDA_VISIBLE_DEVICES")))
     cleanup.callback(monitor.close)
     events = Events()
+    live = Live(settings)
     ground = Ground(
         root=engines_root(settings),
         cache=settings.cache_dir,
@@ -103,46 +118,28 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         containment=containment,
         monitor=monitor,
         version=__version__,
-        load_timeout=settings.load_timeout,
-        stop_grace=settings.stop_grace,
-        reclaim_timeout=settings.reclaim_timeout,
-        adoption_timeout=settings.adoption_timeout,
-        log_limit_bytes=settings.log_limit_bytes,
-        stall_timeout=settings.stall_timeout,
-        restarts=Policy(settings.restart_limit, settings.restart_window),
+        live=live,
         simulation=simulated.directory if simulated is not None else None,
         events=events,
         losses=Losses(events),
-        engine_args=settings.engine_args,
-        use_case=settings.use_case or "",
         profiles=Profiles(settings.state_dir / PROFILES, functools.partial(installed, settings)),
     )
     cleanup.push_async_callback(ground.profiles.flush)
     quarantines = Quarantines(events)
     journal = settings.state_dir / f"{name}.json"
-    scheduler = Scheduler(
-        ground,
-        quarantines,
-        lease_ttl=settings.lease_ttl,
-        idle_timeout=settings.idle_timeout,
-        allowed_args=settings.allowed_engine_args,
-        journal=journal,
-    )
+    scheduler = Scheduler(ground, quarantines, journal=journal)
     watchdog = Watchdog(
         monitor=monitor,
         events=events,
         quarantines=quarantines,
         root=ground.root,
         containment=containment,
-        policy=settings.foreign_orphans,
-        grace=settings.orphan_grace,
-        interval=settings.watchdog_interval,
+        live=live,
         due=ground.ledger.holding,
         looked=ground.losses.observe,
         weighed=ground.peaks.observe,
         living=scheduler.living,
         busy=scheduler.engines.busy_gpus,
-        timeout=settings.reclaim_timeout,
     )
     cleanup.callback(watchdog.close)
     return Parts(ground, events, monitor, containment, quarantines, scheduler, watchdog, journal)

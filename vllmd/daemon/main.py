@@ -1,17 +1,20 @@
-"""Where `vllmd` begins: it reads the command line, runs the daemon, and says how that ended."""
+"""Where `vllmd` begins: it reads the configuration, runs the daemon, and says how that ended."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-import pydantic
 import uvloop
 
 from vllmd.config import Settings
-from vllmd.daemon.options import parser, settings_of
+from vllmd.configuration.problems import ConfigurationError
+from vllmd.configuration.reading import Sources
+from vllmd.daemon import config_command
+from vllmd.daemon.options import parser, sources
 from vllmd.daemon.signals import blocked
 from vllmd.errors import VllmdError
 
@@ -19,22 +22,32 @@ _log = logging.getLogger("vllmd")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon; returns the exit status."""
+    """Run the daemon, or `vllmd config`; returns the exit status."""
+    line = sys.argv[1:] if argv is None else list(argv)
+    if line[:1] == ["config"]:
+        return config_command.main(line[1:])
     arguments = parser()
-    namespace = arguments.parse_args(argv)
+    namespace = arguments.parse_args(line)
+    where = sources(namespace)
+    settings = _settings(where, arguments)
     logging.basicConfig(
-        level=namespace.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    try:
-        settings = settings_of(namespace)
-    except pydantic.ValidationError as error:
-        problems = "; ".join(f"--{str(item['loc'][0]).replace('_', '-')}: {item['msg']}" for item in error.errors())
-        arguments.error(problems)
     with blocked():
-        return _run(settings, check=namespace.check)
+        return _run(settings, where, check=namespace.check)
 
 
-def _run(settings: Settings, check: bool) -> int:
+def _settings(where: Sources, arguments: argparse.ArgumentParser) -> Settings:
+    """Read the settings; the process ends if anything is wrong with them."""
+    try:
+        return where.read().settings
+    except ConfigurationError as error:
+        if any(problem.where.startswith("--") for problem in error.problems):
+            arguments.print_usage(sys.stderr)
+        arguments.exit(2, "".join(f"vllmd: error: {problem}\n" for problem in error.problems))
+
+
+def _run(settings: Settings, where: Sources, check: bool) -> int:
     from vllmd.daemon import build, run  # only now, so that --help and --version answer at once
 
     try:
@@ -42,7 +55,7 @@ def _run(settings: Settings, check: bool) -> int:
             build.check(settings)
             sys.stdout.write(f"{run.CHECKED}\n")
             return 0
-        end = uvloop.run(run.run(settings))
+        end = uvloop.run(run.run(settings, where))
         if end is run.End.UPGRADE:
             os.execv(sys.executable, run.command())  # noqa: S606 - the very program that runs, with its own arguments
         return end

@@ -1,14 +1,20 @@
-"""The command line of `vllmd`, and the settings that it makes."""
+"""The command line of `vllmd`, and where it says that settings come from."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
-import typing
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from vllmd import __version__
-from vllmd.config import Settings, UseCase, default_cache_dir, default_runtime_dir, default_state_dir
+from vllmd.config import SECTIONS
+from vllmd.configuration import show
+from vllmd.configuration.reading import Sources
+from vllmd.configuration.shapes import Shape, choices, shape
 from vllmd.gpu import products
 
 _DESCRIPTION = """\
@@ -17,7 +23,10 @@ and gives their GPU memory back, proven by NVML.
 
 Runs in the foreground until SIGTERM or Ctrl-C; then it takes no new work, lets running generations finish,
 stops every engine and checks that it is gone. A second signal kills at once. SIGUSR2 executes the program anew, as
-after an upgrade, and keeps the engines. Talk to it with vllmd-cli.
+after an upgrade, and keeps the engines; SIGHUP reads the configuration again. Talk to it with vllmd-cli.
+
+Every option is a setting of the configuration as well, and counts over VLLMD_… in the environment, which counts over
+vllmd.toml.d/*.toml, which count over vllmd.toml. `vllmd config show` and `vllmd config check` look at them.
 """
 _EPILOG = """\
 examples:
@@ -27,17 +36,39 @@ examples:
         vLLM is in an environment of its own; also serve on loopback TCP
   vllmd --idle-timeout 600
         keep an engine that nobody has a lease on loaded for ten minutes
+  vllmd config show --defaults > vllmd.toml
+        every setting with its default and the reason for it, to begin with
   vllmd --simulate 2xRTX3090
         a host with two GPUs that are not there and engines without a model, to try plans and policies
 
 exit status:
   0  stopped, and every engine is proven to be gone
   1  could not start, or an engine is not proven to be gone
-  2  wrong usage
+  2  wrong usage, or an error in the configuration
 """
 
 
-_NO_SETTINGS = ("log_level", "check")
+FLAGS: Mapping[str, str] = types.MappingProxyType(
+    {"allowed_engine_args": "--allow-engine-arg", "engine_args": "--engine-arg"}
+)
+"""The options that are not called as their setting is: each gives one of several."""
+_METAVARS = {
+    "listen": "HOST:PORT",
+    "engine_python": "PATH",
+    "socket": "PATH",
+    "simulate": "GPUS",
+    "allowed_engine_args": "NAME",
+    "engine_args": "NAME=VALUE",
+}
+_OF_SHAPE: Mapping[Shape, Mapping[str, Any]] = {
+    Shape.SECONDS: {"type": float, "metavar": "SECONDS"},
+    Shape.COUNT: {"type": int, "metavar": "N"},
+    Shape.BYTES: {"metavar": "BYTES"},
+    Shape.PATH: {"type": pathlib.Path, "metavar": "DIR"},
+    Shape.CHOICE: {},
+    Shape.TEXT: {},
+    Shape.NAMES: {"action": "append"},
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,114 +76,74 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         "vllmd", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    fields = Settings.model_fields
+    add_settings(result)
+    result.add_argument("--check", action="store_true", help="check the configuration and the options, and exit")
+    result.add_argument("--version", action="version", version=f"vllmd {__version__}")
+    return result
 
-    def default(name: str) -> str:
-        return f"(default: {fields[name].default:g})"
 
-    option = result.add_argument
-    option(
-        "--socket", type=pathlib.Path, metavar="PATH", help="Unix socket to serve on (default: RUNTIME_DIR/vllmd.sock)"
-    )
-    option("--socket-mode", type=octal, metavar="MODE", help="who may connect, in octal (default: 600)")
-    option("--listen", metavar="HOST:PORT", help="also serve on this loopback TCP address; any local user can connect")
-    option(
-        "--runtime-dir",
-        type=pathlib.Path,
-        metavar="DIR",
-        help="where sockets and engines' directories go "
-        "(default: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/vllmd, or /run/vllmd)",
-    )
-    option(
-        "--cache-dir",
-        type=pathlib.Path,
-        metavar="DIR",
-        help="where what vLLM compiles is kept (default: $CACHE_DIRECTORY or ~/.cache/vllmd)",
-    )
-    option(
-        "--state-dir",
-        type=pathlib.Path,
-        metavar="DIR",
-        help="where the journal is kept, by which a daemon takes over engines, and what loads took "
-        "(default: $STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, or /var/lib/vllmd)",
-    )
-    option(
-        "--engine-python",
+def add_settings(to: argparse.ArgumentParser) -> None:
+    """Add an option for each setting, and the one that names the file of the others."""
+    to.add_argument(
+        "--config",
         type=pathlib.Path,
         metavar="PATH",
-        help="interpreter of the environment that has vLLM (default: the daemon's own)",
+        help="read this file, and PATH.d/*.toml over it (default: $VLLMD_CONFIG, $CONFIGURATION_DIRECTORY/vllmd.toml, "
+        "/etc/vllmd/vllmd.toml for root, or ~/.config/vllmd/vllmd.toml)",
     )
-    option(
-        "--allow-engine-arg",
-        action="append",
-        dest="allowed_engine_args",
-        metavar="NAME",
-        help="engine argument that clients may set although it could run code; may be repeated",
-    )
-    option(
-        "--engine-arg",
-        action="append",
-        dest="engine_args",
-        type=engine_arg,
-        metavar="NAME=VALUE",
-        help="engine argument of every engine whose client does not set it; the value is JSON if it parses, else text; "
-        "may be repeated",
-    )
-    option(
-        "--use-case",
-        choices=typing.get_args(UseCase),
-        help="what models are loaded for where clients do not say (default: nothing in particular)",
-    )
-    seconds = {
-        "idle_timeout": "how long an engine without leases stays loaded; 0 stops it at once",
-        "lease_ttl": "how long a lease lasts unused, unless its client says otherwise",
-        "load_timeout": "how long the start of an engine may take",
-        "stop_grace": "how long vLLM may take to end by itself",
-        "reclaim_timeout": "how long killed processes, and then their memory, may take to be gone",
-        "drain_timeout": "how long running generations may go on after SIGTERM",
-        "adoption_timeout": "how long engines outlive a daemon that died",
-        "restart_window": "the time in which --restart-limit counts",
-        "stall_timeout": "how long an engine may make no token, with requests running, before it counts as hung",
-        "watchdog_interval": "how often GPU processes are looked at",
-        "orphan_grace": "how long another program's orphan must stay one before it is killed",
+    for names in SECTIONS.values():
+        for name in names:
+            # Without a default of its own, so that it can be told what was given.
+            to.add_argument(flag(name), dest=name, help=_help(name), **_reading(name))
+
+
+def flag(name: str) -> str:
+    """Tell what the option of a setting is called."""
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def sources(namespace: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Sources:
+    """Say where the settings come from, by what the command line says."""
+    given = {name: getattr(namespace, name) for names in SECTIONS.values() for name in names}
+    flags = {name: _whole(name, value) for name, value in given.items() if value is not None}
+    path = namespace.config.absolute() if namespace.config is not None else None
+    return Sources(path=path, flags=flags, flag_of=flag, environment=environment)
+
+
+def _whole(name: str, value: Any) -> Any:
+    match name:
+        case "engine_args":
+            return dict(value)
+        case "allowed_engine_args":
+            return tuple(value)
+        case _:
+            return value
+
+
+def _help(name: str) -> str:
+    about = show.summary(name).rstrip(".")
+    if about[1:2].islower():
+        about = about[:1].lower() + about[1:]
+    default = show.default(name).strip('"')
+    several = "; may be repeated" if name in FLAGS else f" (default: {default})"
+    return (about + several).replace("%", "%%")
+
+
+def _reading(name: str) -> dict[str, Any]:
+    special: Mapping[str, Callable[[str], Any]] = {
+        "socket_mode": octal,
+        "simulate": simulated_gpus,
+        "engine_args": engine_arg,
     }
-    for name, text in seconds.items():
-        option(f"--{name.replace('_', '-')}", type=float, metavar="SECONDS", help=f"{text} {default(name)}")
-    option(
-        "--engine-memory-max",
-        metavar="BYTES",
-        help="main memory that an engine may use, such as 64GiB; needs the memory controller of cgroups (default: all)",
-    )
-    option(
-        "--restart-limit",
-        type=int,
-        metavar="N",
-        help=f"how often a failing engine is started again {default('restart_limit')}",
-    )
-    option(
-        "--foreign-orphans",
-        choices=("kill", "report", "ignore"),
-        help="what to do with vLLM processes of other programs that are proven to be dead (default: kill)",
-    )
-    option(
-        "--backend",
-        choices=("vllm", "fake"),
-        help="fake: engines are processes without a model, to try vllmd without vLLM (default: vllm)",
-    )
-    option(
-        "--simulate",
-        type=simulated_gpus,
-        metavar="GPUS",
-        help="simulate GPUs such as 2xRTX3090+nvlink or 1xH200,1xRTX4090, with fake engines (default: the host's own)",
-    )
-    option(
-        "--containment",
-        choices=("auto", "cgroup", "session"),
-        help="what holds an engine's processes together: auto takes a cgroup where one can be made (default: auto)",
-    )
-    option("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default: info)")
-    option("--check", action="store_true", help="check the options, and exit")
-    option("--version", action="version", version=f"vllmd {__version__}")
+    result = dict(_OF_SHAPE.get(shape(name), {"metavar": "MODE"}))
+    if shape(name) is Shape.CHOICE:
+        result["choices"] = choices(name)
+    if name in special:
+        result["type"] = special[name]
+    if name == "engine_args":
+        result["action"] = "append"
+    if name in _METAVARS:
+        result["metavar"] = _METAVARS[name]
     return result
 
 
@@ -161,7 +152,7 @@ def octal(text: str) -> int:
     return int(text, 8)
 
 
-def engine_arg(text: str) -> tuple[str, typing.Any]:
+def engine_arg(text: str) -> tuple[str, Any]:
     """Read `NAME=VALUE`; a value that is no JSON is a text."""
     name, equals, value = text.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
@@ -182,23 +173,3 @@ def simulated_gpus(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def settings_of(namespace: argparse.Namespace) -> Settings:
-    """Make settings of what the command line says.
-
-    Raises:
-        pydantic.ValidationError: a value is out of its range.
-    """
-    given = {name: value for name, value in vars(namespace).items() if value is not None and name not in _NO_SETTINGS}
-    runtime = given.setdefault("runtime_dir", default_runtime_dir()).absolute()
-    given["runtime_dir"] = runtime
-    given.setdefault("socket", runtime / "vllmd.sock")
-    given.setdefault("cache_dir", default_cache_dir())
-    given["engine_args"] = dict(given.get("engine_args", ()))
-    if "simulate" in given:
-        given.setdefault("backend", "fake")
-    given.setdefault("state_dir", default_state_dir())
-    for name in ("socket", "cache_dir", "state_dir"):
-        given[name] = given[name].absolute()
-    return Settings(**given)

@@ -15,9 +15,11 @@ from vllmd.api import server as api
 from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.config import Settings
+from vllmd.configuration.reading import Sources
 from vllmd.daemon import build
 from vllmd.daemon.claim import claimed
-from vllmd.daemon.signals import Signals
+from vllmd.daemon.reload import Reloading
+from vllmd.daemon.signals import Signals, Wish
 from vllmd.engines.containment import become_subreaper
 from vllmd.engines.predecessor import reclaim_all
 from vllmd.events import Kind
@@ -50,8 +52,12 @@ class End(enum.IntEnum):
     """This process is to execute its program anew; the engines stay."""
 
 
-async def run(settings: Settings) -> End:
+async def run(settings: Settings, sources: Sources) -> End:
     """Serve until told to stop.
+
+    Args:
+        settings: what holds from the start on.
+        sources: where they were read from, and are again.
 
     Raises:
         VllmdError: it can't start.
@@ -90,14 +96,16 @@ async def run(settings: Settings) -> End:
         for name, work in works.items():
             cleanup.callback(spawn(name, work).cancel)
         parts.events.record(Kind.DAEMON, f"vllmd {__version__} is ready on {settings.socket}.")
+        reloading = Reloading(settings, sources, parts)
         while True:
-            if not await signals.next_wish():
-                return await stop(settings, parts, server, signals)
-            if not await can_execute():
-                parts.events.record(Kind.DAEMON, "Not upgraded: the new program does not start. The log says why.")
-            elif not signals.first.is_set() and await hand_over(parts, server):
-                signals.hold()
-                return End.UPGRADE
+            match await signals.next_wish():
+                case Wish.RELOAD:
+                    await reloading.reload()
+                case Wish.STOP:
+                    return await stop(parts, server, signals)
+                case Wish.UPGRADE:
+                    if not await reloading.forbids_upgrade() and await upgrade(parts, server, signals):
+                        return End.UPGRADE
 
 
 async def succeed(settings: Settings, parts: build.Parts) -> None:
@@ -116,17 +124,29 @@ async def succeed(settings: Settings, parts: build.Parts) -> None:
     await adoption.linked_up(parts.scheduler.engines, adopted, _LINK_SECONDS)
 
 
-async def stop(settings: Settings, parts: build.Parts, server: api.Server, signals: Signals) -> End:
+async def stop(parts: build.Parts, server: api.Server, signals: Signals) -> End:
     """Take no new work, let generations finish, and end every engine."""
-    grace = f"running generations get {settings.drain_timeout:g} s; a second signal kills at once"
+    drain_timeout = parts.ground.rules.drain_timeout
+    grace = f"running generations get {drain_timeout:g} s; a second signal kills at once"
     parts.events.record(Kind.DAEMON, f"Stopping: {grace}.")
     await server.set_serving(False)
-    clean = await parts.scheduler.drain(settings.drain_timeout, signals.second.is_set)
+    clean = await parts.scheduler.drain(drain_timeout, signals.second.is_set)
     await parts.watchdog.settled(_SETTLE_SECONDS)
     await server.stop(0.5)
     await parts.scheduler.journal.remove()
     _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
     return End.CLEAN if clean else End.UNPROVEN
+
+
+async def upgrade(parts: build.Parts, server: api.Server, signals: Signals) -> bool:
+    """Leave everything to the new program if it starts; tells whether it is to be executed now."""
+    if not await can_execute():
+        parts.events.record(Kind.DAEMON, "Not upgraded: the new program does not start. The log says why.")
+        return False
+    if signals.first.is_set() or not await hand_over(parts, server):
+        return False
+    signals.hold()
+    return True
 
 
 async def hand_over(parts: build.Parts, server: api.Server) -> bool:

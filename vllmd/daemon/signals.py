@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import logging
+import enum
 import os
 import signal
 import sys
@@ -23,8 +23,6 @@ _SIGSET_BYTES = 128
 """Of `sigset_t`, in glibc and musl."""
 _INFO_BYTES = 128
 """Of `signalfd_siginfo`, which begins with the signal's number in 32 bits."""
-
-_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -42,17 +40,27 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Signals:
-    """SIGTERM and SIGINT: the first drains, the second hurries. SIGUSR2 upgrades. SIGHUP changes nothing.
+class Wish(enum.StrEnum):
+    """What an operator wants."""
 
-    Has to be made in a running event loop while signals are `blocked`. A terminal that is closed sends SIGHUP; by
-    default that would end the daemon on the spot, and leave its engines.
+    STOP = "stop"
+    UPGRADE = "upgrade"
+    RELOAD = "reload"
+
+
+class Signals:
+    """SIGTERM and SIGINT: the first drains, the second hurries. SIGUSR2 upgrades. SIGHUP reloads.
+
+    Has to be made in a running event loop while signals are `blocked`. A terminal that is closed sends SIGHUP too; by
+    default that would end the daemon on the spot, and leave its engines, while to read the configuration again is
+    harmless.
     """
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         self._upgrade = asyncio.Event()
+        self._reload = asyncio.Event()
         self._fd: int | None = _open()
         asyncio.get_running_loop().add_reader(self._fd, self._read, self._fd)
 
@@ -69,21 +77,24 @@ class Signals:
         if self.first.is_set():  # it came when the engines were not ours to end any more
             os.kill(os.getpid(), signal.SIGTERM)
 
-    async def next_wish(self) -> bool:
-        """Wait for what is wanted next: true to execute new code, false to stop."""
-        waits = [spawn("stop?", self.first.wait()), spawn("upgrade?", self._upgrade.wait())]
+    async def next_wish(self) -> Wish:
+        """Wait for what is wanted next; of several the one that leaves nothing to do for the others."""
+        told = {Wish.STOP: self.first, Wish.UPGRADE: self._upgrade, Wish.RELOAD: self._reload}
+        waits = [spawn(f"{wish}?", event.wait()) for wish, event in told.items()]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        self._upgrade.clear()
-        return not self.first.is_set()
+        wish = next(wish for wish, event in told.items() if event.is_set())
+        if wish is not Wish.STOP:
+            told[wish].clear()
+        return wish
 
     def _read(self, fd: int) -> None:
         match signal.Signals(int.from_bytes(os.read(fd, _INFO_BYTES)[:4], sys.byteorder)):
             case signal.SIGUSR2:
                 self._upgrade.set()
             case signal.SIGHUP:
-                _log.info("SIGHUP is ignored: the configuration is read at the start only; SIGTERM ends the daemon")
+                self._reload.set()
             case _:
                 (self.second if self.first.is_set() else self.first).set()
 

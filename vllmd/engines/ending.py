@@ -71,7 +71,7 @@ async def end(what: reclaim.Remains, ground: Ground) -> reclaim.Report:
     """Kill what there is of an engine, wait until its memory is back, and tell."""
     engine_id = what.tree.engine_id
     try:
-        report = await reclaim.reclaim(what, ground.monitor, ground.reclaim_timeout)
+        report = await reclaim.reclaim(what, ground.monitor, ground.rules.reclaim_timeout)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not stay RECLAIMING for ever
         _log.error("engine %s can't be reclaimed", engine_id, exc_info=error)
         report = reclaim.Report(False, f"Not proven to be gone: {named(error)}.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
+from vllmd.config import Live, Rules
 from vllmd.engines.containment import Containment
 from vllmd.engines.peaks import Peaks
-from vllmd.engines.restarts import Policy
+from vllmd.engines.restarts import FIRST_DELAY_SECONDS, Policy
 from vllmd.events import Events
 from vllmd.gpu.ledger import Ledger
 from vllmd.gpu.losses import Losses
@@ -20,7 +19,7 @@ from vllmd.worker.spec import Backend
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """Where engines live and by which rules; all times in seconds. `config.Settings` explains each."""
+    """Where engines live and by which rules."""
 
     root: pathlib.Path
     """Holds the engines' directories."""
@@ -31,23 +30,26 @@ class Ground:
     containment: Containment
     monitor: GpuMonitor
     version: str
-    load_timeout: float
-    stop_grace: float
-    reclaim_timeout: float
-    adoption_timeout: float
-    log_limit_bytes: int
-    stall_timeout: float = 120.0
+    live: Live
+    """What a reload changes; see `rules`."""
     quarantine_retry: float = 30.0
-    restarts: Policy = dataclasses.field(default_factory=Policy)
+    """Seconds between two looks at an engine that is not proven to be gone."""
+    first_restart_delay: float = FIRST_DELAY_SECONDS
     simulation: pathlib.Path | None = None
     """Where the processes of a simulated host write down what they hold."""
-    engine_args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Of all engines, where clients leave them open."""
-    use_case: str = ""
-    """What models are loaded for where clients do not say."""
     profiles: Profiles = dataclasses.field(default_factory=Profiles)
     """What loads took; `profiles.lookup` is for plans."""
     peaks: Peaks = dataclasses.field(default_factory=Peaks)
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     events: Events = dataclasses.field(default_factory=Events)
     losses: Losses = dataclasses.field(default_factory=lambda: Losses(Events()))
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force now; not to be kept, as a reload replaces them."""
+        return self.live.rules
+
+    @property
+    def restarts(self) -> Policy:
+        """How patient this host is with its engines now."""
+        return Policy(self.rules.restart_limit, self.rules.restart_window, self.first_restart_delay)

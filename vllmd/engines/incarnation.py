@@ -104,7 +104,7 @@ class Incarnation:
     async def _start(self) -> None:
         """Follow the start until the worker listens, then link up with it."""
         try:
-            async with asyncio.timeout(self._ground.load_timeout):
+            async with asyncio.timeout(self._ground.rules.load_timeout):
                 link = await starting.follow(self.owned.path, self._told.advanced, self._link_closed)
         except starting.StartFailed as error:
             self._told.not_loaded(error.errors)
@@ -122,19 +122,18 @@ class Incarnation:
 
     async def _feel_pulse(self, link: Link) -> None:
         """Ask after the engine's health until it hangs."""
-        interval = min(1.0, self._ground.stall_timeout / 4)
-        while (why := stall.diagnose(link.vitals, time.monotonic(), self._ground.stall_timeout)) is None:
+        while (why := stall.diagnose(link.vitals, time.monotonic(), self._ground.rules.stall_timeout)) is None:
             link.ping()
-            await asyncio.sleep(interval)
+            await asyncio.sleep(min(1.0, self._ground.rules.stall_timeout / 4))
         await stacks.dump(self.process.tree, self.owned.log)
         self._told.stalled(why)
 
     async def _keep_house(self) -> None:
         """Keep the log from filling the disk."""
-        limit = logs.Limit(self.owned.log, self._ground.log_limit_bytes)
+        limit = logs.Limit(self.owned.log)
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-            await asyncio.to_thread(limit.enforce)
+            await asyncio.to_thread(limit.enforce, self._ground.rules.log_limit_bytes)
 
     def terminate(self, error: VllmdError, uuids: frozenset[str]) -> None:
         """Ask the worker to end; its streams end with *error*."""

@@ -36,7 +36,7 @@ def launch(
         model=model,
         engine_args=plan.engine_args,
         cgroup=str(cgroup) if cgroup else None,
-        adoption_timeout=ground.adoption_timeout,
+        adoption_timeout=ground.rules.adoption_timeout,
         vllmd_version=ground.version,
         boot_id=boot_id(),
         gpus=tuple(Held(one.uuid, one.floor_bytes) for one in expected),
@@ -47,7 +47,7 @@ def launch(
         owned.path,
         ground.cache,
         tuple(gpu.uuid for gpu in plan.gpus),
-        ground.load_timeout,
+        ground.rules.load_timeout,
         os.environ,
     )
     if ground.simulation is not None:

@@ -110,16 +110,15 @@ def bound(path: pathlib.Path, limit_bytes: int) -> None:
 class Limit:
     """Keeps a log within its size again and again, also when the disk fails for a while, which is logged once."""
 
-    def __init__(self, path: pathlib.Path, limit_bytes: int) -> None:
+    def __init__(self, path: pathlib.Path) -> None:
         self._path = path
-        self._limit_bytes = limit_bytes
         self._trouble = ""
 
-    def enforce(self) -> None:
-        """Cut the log if it is too long."""
+    def enforce(self, limit_bytes: int) -> None:
+        """Cut the log if it is longer than *limit_bytes*."""
         trouble = ""
         try:
-            bound(self._path, self._limit_bytes)
+            bound(self._path, limit_bytes)
         except OSError as error:
             trouble = text_of(error)
         if trouble and trouble != self._trouble:

@@ -142,7 +142,7 @@ class Supervisor(EngineView):
                 assert self._run is not None
                 assert self.plan is not None
                 self._run.terminate(self.error(), frozenset(gpu.uuid for gpu in self.plan.gpus))
-                later, grace = asyncio.get_running_loop().call_later, self._ground.stop_grace
+                later, grace = asyncio.get_running_loop().call_later, self._ground.rules.stop_grace
                 self._timer = later(grace, self.dispatch, Event.GRACE_EXPIRED, "the grace period is over")
             case Action.RECLAIM:
                 self._cancel_timer()
@@ -213,7 +213,7 @@ class Supervisor(EngineView):
     def late(self) -> None:
         """The start took too long."""
         lines = self._lines(diagnosis.QUOTED_LINES)
-        self._fail(diagnosis.late(lines, self._ground.load_timeout, self.progress.message))
+        self._fail(diagnosis.late(lines, self._ground.rules.load_timeout, self.progress.message))
 
     def worker_ended(self, how: str) -> None:
         """What that means depends on what it was busy with."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from vllmd.config import Live
 from vllmd.models import files
 from vllmd.planner import arguments
 from vllmd.scheduler.wish import Wish
@@ -15,12 +14,12 @@ class Admission:
 
     Args:
         backend: what engines are; the fake one knows no models, and arguments of its own.
-        allowed_args: engine arguments that clients may set beyond the harmless ones.
+        live: names the engine arguments that clients may set beyond the harmless ones.
     """
 
-    def __init__(self, backend: Backend, allowed_args: Collection[str]) -> None:
+    def __init__(self, backend: Backend, live: Live) -> None:
         self._backend = backend
-        self._allowed_args = frozenset(allowed_args)
+        self._live = live
 
     async def look_for(self, wish: Wish) -> None:
         """Say before any start that there is no such model.
@@ -39,7 +38,7 @@ class Admission:
         Raises:
             InvalidRequest: with why, and the nearest that is allowed.
         """
-        allowed = self._allowed_args
+        allowed = frozenset(self._live.rules.allowed_engine_args)
         if self._backend == "fake":  # its own are harmless where there is nothing but fake engines
             allowed |= {name for name in wish.engine_args if name.startswith("fake_")}
         arguments.check(wish.engine_args, allowed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
@@ -59,6 +60,13 @@ class Entry:
     def generated_tokens(self) -> int:
         """Tokens generated since it became ready."""
         return self.supervisor.generated_tokens
+
+    def put_off(self, seconds: float, then: Callable[[Entry], object]) -> None:
+        """Let the time that it stays though idle end later than is set, or earlier; nothing if it is not idle."""
+        if self.idle_timer is not None:
+            due = self.idle_timer.when() + seconds
+            self.idle_timer.cancel()
+            self.idle_timer = asyncio.get_running_loop().call_at(due, then, self)
 
     def sample(self) -> None:
         """Note how many tokens there are; to be called about once a second."""

@@ -78,7 +78,7 @@ class Prospects:
                 return await files.facts_of(wish.model, wish.revision)
             except VllmdError:
                 return None
-        set_here = {*wish.engine_args, *(self._ground.engine_args if wish.auto_config else ())}
+        set_here = {*wish.engine_args, *(self._ground.rules.engine_args if wish.auto_config else ())}
         python = None if _FETCHED_OTHERWISE & set_here else self._ground.python
         return await files.facts_of(wish.model, wish.revision, python)
 
@@ -92,8 +92,8 @@ class Prospects:
     ) -> Request:
         return Request(
             client=wish.wanted_args,
-            host=self._ground.engine_args if wish.auto_config else {},
-            use_case=wish.use_case or self._ground.use_case,
+            host=self._ground.rules.engine_args if wish.auto_config else {},
+            use_case=wish.use_case or self._ground.rules.use_case or "",
             facts=facts,
             gpus=tuple(free),
             links=links,

@@ -8,9 +8,10 @@ import logging
 import pathlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from vllmd.config import Rules
 from vllmd.engines.ground import Ground
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
@@ -38,9 +39,6 @@ class Scheduler:
     Args:
         ground: what the engines share.
         quarantines: GPUs on which nothing is placed.
-        lease_ttl: seconds that a lease lasts unless its client says otherwise.
-        idle_timeout: seconds that an engine without leases stays loaded.
-        allowed_args: engine arguments that clients may set beyond the harmless ones.
         journal: where what a later daemon has to know is written down; `None` for nowhere.
     """
 
@@ -49,9 +47,6 @@ class Scheduler:
         ground: Ground,
         quarantines: Quarantines,
         *,
-        lease_ttl: float,
-        idle_timeout: float,
-        allowed_args: Collection[str] = (),
         journal: pathlib.Path | None = None,
     ) -> None:
         self.draining = False
@@ -60,9 +55,7 @@ class Scheduler:
         self.journal = Journal(journal, self._contents)
         self.engines = Placement(ground, quarantines, self._wanted, self.leases.drop_engine, self.journal)
         self._ground = ground
-        self.admission = Admission(ground.backend, allowed_args)
-        self._lease_ttl = lease_ttl
-        self._idle_timeout = idle_timeout
+        self.admission = Admission(ground.backend, ground.live)
 
     def _contents(self) -> Contents:
         return adoption.contents(self.engines.alive(), self.leases, left_well=self.upgrading)
@@ -101,8 +94,8 @@ class Scheduler:
         """
         self._refuse_if_leaving()
         self.admission.check(wish)
-        found = [entry for entry in self.engines.entries() if entry.usable and entry.satisfies(wish)]
-        entry = found[0] if found else self.engines.add(wish)
+        found = (entry for entry in self.engines.entries() if entry.usable and entry.satisfies(wish))
+        entry = next(found, None) or self.engines.add(wish)
         entry.waiting += 1
         self._settle(entry)
         try:
@@ -156,7 +149,7 @@ class Scheduler:
             raise Exhausted(
                 "TOO_MANY_LEASES", f"There are {MOST_LEASES} leases, which is the limit.", limit=MOST_LEASES
             )
-        length = None if held else self._lease_ttl if ttl is None else ttl
+        length = None if held else self._ground.rules.lease_ttl if ttl is None else ttl
         lease = self.leases.grant(secrets.token_hex(16), entry.supervisor.id, length, time.monotonic())
         self.journal.touch()
         self._settle(entry)
@@ -192,7 +185,7 @@ class Scheduler:
 
     async def settled(self, entry: Entry) -> None:
         """Wait for the end of an engine that nobody keeps, unless it is to stay warm for a while."""
-        if self._idle_timeout == 0 and not self._kept(entry):
+        if self._ground.rules.idle_timeout == 0 and not self._kept(entry):
             await entry.supervisor.ended()
 
     @contextlib.contextmanager
@@ -242,9 +235,15 @@ class Scheduler:
             entry.supervisor.stop("everybody who waited for it has gone", force=True)
         elif entry.supervisor.state is State.READY:
             later = asyncio.get_running_loop().call_later
-            entry.idle_timer = later(self._idle_timeout, self._idle, entry)
+            entry.idle_timer = later(self._ground.rules.idle_timeout, self._idle, entry)
+
+    def rules_changed(self, before: Rules) -> None:
+        """Let engines that are idle already stay as long as is now the rule; *before* is what held until now."""
+        for entry in self.engines.alive():
+            entry.put_off(self._ground.rules.idle_timeout - before.idle_timeout, self._idle)
 
     def _idle(self, entry: Entry) -> None:
+        entry.idle_timer = None
         if not self._kept(entry):
             self.engines.ask_to_stop(entry, "nobody has a lease on it")
 

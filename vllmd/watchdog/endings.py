@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
+from vllmd.config import Live
 from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
 from vllmd.events import Events, Kind
@@ -50,7 +51,7 @@ class Endings:
         root: the directory of our engines' directories.
         containment: where our engines' cgroups are.
         confirm: asked about the uppermost process of another program's tree right before it is killed.
-        timeout: seconds for the processes' end, and again for the memory.
+        live: has the seconds for the processes' end, and again for the memory.
         clock: seconds, for when to try again.
     """
 
@@ -62,7 +63,7 @@ class Endings:
         root: pathlib.Path,
         containment: Containment,
         confirm: Callable[[Stat], bool],
-        timeout: float,
+        live: Live,
         clock: Callable[[], float],
     ) -> None:
         self._monitor = monitor
@@ -71,7 +72,7 @@ class Endings:
         self._root = root
         self._containment = containment
         self._confirm = confirm
-        self._timeout = timeout
+        self._live = live
         self._clock = clock
         self._running: dict[Key, asyncio.Task[Report]] = {}
         self._busy: dict[Key, frozenset[str]] = {}
@@ -144,18 +145,17 @@ class Endings:
         return report
 
     async def _attempt(self, doomed: Doomed) -> Report:
+        timeout = self._live.rules.reclaim_timeout
         if doomed.engine:
             self._tell_killed(doomed, tuple(doomed.pids))
-            return await end_ours(doomed, self._root, self._containment, self._monitor, self._timeout)
+            return await end_ours(doomed, self._root, self._containment, self._monitor, timeout)
         root = doomed.members[0].stat
         assert root is not None, "nothing without a process is anybody's tree"
 
         def killed(pids: tuple[int, ...]) -> None:
             self._tell_killed(doomed, pids)
 
-        return await end_foreign(
-            doomed, root, self._monitor, self._timeout, lambda: self._confirm(root), killed, self._root
-        )
+        return await end_foreign(doomed, root, self._monitor, timeout, lambda: self._confirm(root), killed, self._root)
 
     def _tell_killed(self, doomed: Doomed, pids: tuple[int, ...]) -> None:
         stat = doomed.members[0].stat

@@ -9,6 +9,7 @@ import pathlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from vllmd.config import Live
 from vllmd.engines.containment import Containment
 from vllmd.engines.reclaim import Report
 from vllmd.errors import NotFound, NotPossible
@@ -37,7 +38,7 @@ class Listed:
 
 
 class Watchdog:
-    """Looks every *interval* seconds and whenever it is poked; has to be made in a running event loop.
+    """Looks again and again and whenever it is poked; has to be made in a running event loop.
 
     Args:
         monitor: the GPUs.
@@ -45,15 +46,13 @@ class Watchdog:
         quarantines: where GPUs go whose memory does not come back.
         root: the directory of our engines' directories.
         containment: where our engines' cgroups are.
-        policy: what is done with orphans of other programs.
-        grace: seconds that such a one has to stay one before it is killed.
-        interval: seconds between two looks.
+        live: what is done with orphans of other programs, how long one has to stay one before that, how often to look,
+            and how long what is killed may take to be gone.
         living: tells the ids of our engines that have not ended.
         busy: names the GPUs on which an engine is just starting or ending: nothing that could wait is done there.
         due: looks up what one of our engines took when it was loaded, in bytes by GPU.
         looked: called with each look at the GPUs.
         weighed: called with each look at the GPUs, and what each of our engines holds there by the driver's word.
-        timeout: seconds in which killed processes must be gone, and again their memory.
         clock: seconds; what times the grace.
     """
 
@@ -65,21 +64,16 @@ class Watchdog:
         quarantines: Quarantines,
         root: pathlib.Path,
         containment: Containment,
-        policy: Policy,
-        grace: float,
-        interval: float,
+        live: Live,
         living: Callable[[], frozenset[str]],
         busy: Callable[[], frozenset[str]],
         due: Callable[[str], Mapping[str, int]] = lambda engine: {},
         looked: Callable[[Inventory], None] = lambda inventory: None,
         weighed: Callable[[Sequence[Gpu], Mapping[str, Mapping[str, int]]], None] = lambda gpus, held: None,
-        timeout: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.policy = policy
-        self.grace = grace
+        self._live = live
         self._events = events
-        self._interval = interval
         self._busy = busy
         self._due = due
         self._looked = looked
@@ -88,9 +82,19 @@ class Watchdog:
         self._poked = asyncio.Event()
         self._looking = asyncio.Lock()
         self._lookout = Lookout(monitor, root, containment, living, self.poke)
-        self._endings = Endings(monitor, events, quarantines, root, containment, self._lookout.confirms, timeout, clock)
+        self._endings = Endings(monitor, events, quarantines, root, containment, self._lookout.confirms, live, clock)
         self._standings = Standings()
         self._leaks = Leaks()
+
+    @property
+    def policy(self) -> Policy:
+        """What is done with orphans of other programs."""
+        return self._live.rules.foreign_orphans
+
+    @property
+    def grace(self) -> float:
+        """Seconds that such a one has to stay one before it is killed."""
+        return self._live.rules.orphan_grace
 
     def poke(self) -> None:
         """Have it look at once."""
@@ -105,7 +109,7 @@ class Watchdog:
             except Exception as error:  # noqa: BLE001 - what failed once must not end the watch for good
                 _log.error("a look of the watchdog failed", exc_info=error)
             try:
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(self._live.rules.watchdog_interval):
                     await self._poked.wait()
             except TimeoutError:
                 pass  # nobody poked it
