@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import select
@@ -140,6 +141,7 @@ print("on", flush=True)
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._pipe = directory / "pipe"
+        self._ends = contextlib.ExitStack()
 
     def __enter__(self) -> InTheKernel:
         os.mkfifo(self._pipe)
@@ -150,8 +152,8 @@ print("on", flush=True)
         return self
 
     def let_go(self) -> None:
-        """Open the other end of the pipe."""
-        os.close(os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK))
+        """Open the other end of the pipe, for as long as this lasts: the child may not have come to it yet."""
+        self._ends.enter_context(open(os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK), "rb"))
 
     def goes_on(self) -> bool:
         """Wait for its word."""
@@ -163,6 +165,7 @@ print("on", flush=True)
         self.let_go()
         self._process.kill()
         self._process.communicate()
+        self._ends.close()
 
 
 @pytest.mark.parametrize(
