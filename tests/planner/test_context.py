@@ -102,7 +102,7 @@ def test_a_context_longer_than_the_models_is_refused() -> None:
     """With the model's, as vLLM does after half a minute."""
     found = refused(LLAMA_8B, gpu(), max_model_len=131073)
 
-    assert (found.reason, found.invalid) == ("CONTEXT_TOO_LONG", True)
+    assert (found.reason, found.invalid) == ("INVALID_ENGINE_ARG", True)
     assert "up to 131072" in found.message
 
 

@@ -118,7 +118,7 @@ def test_gpus_too_old_for_how_a_model_is_packed_are_told(
     """It is the caller's mistake only if the packing was asked for."""
     found = refused(host, model, **values)
 
-    assert (found.reason, found.invalid) == ("GPU_TOO_OLD", invalid)
+    assert (found.reason, found.invalid) == ("GPU_UNSUPPORTED", invalid)
     assert found.message.endswith("load a variant of the model that is not quantized like that.")
 
 
@@ -209,5 +209,5 @@ def test_what_modelopt_packs_in_fp8_needs_ada() -> None:
     found = settle(Draft(), packed, products.inventory("1xRTX3090").gpus)
 
     assert isinstance(found, Infeasible)
-    assert found.reason == "GPU_TOO_OLD"
+    assert found.reason == "GPU_UNSUPPORTED"
     assert isinstance(settle(Draft(), packed, products.inventory("1xRTX4090").gpus), Precision)

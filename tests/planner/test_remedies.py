@@ -62,7 +62,7 @@ def test_where_there_is_a_plan_nothing_has_to_be_remedied() -> None:
 @pytest.mark.parametrize(
     ("client", "reason"),
     [
-        ({"max_model_len": 131073}, "CONTEXT_TOO_LONG"),
+        ({"max_model_len": 131073}, "INVALID_ENGINE_ARG"),
         ({"tensor_parallel_size": 3}, "INVALID_ENGINE_ARG"),
         ({"max_model_len": "8k"}, "INVALID_ENGINE_ARG"),
         ({"max_num_seqs": 64, "max_num_batched_tokens": 32}, "INVALID_ENGINE_ARG"),

@@ -153,7 +153,7 @@ print("on", flush=True)
 
     def let_go(self) -> None:
         """Open the other end of the pipe, for as long as this lasts: the child may not have come to it yet."""
-        self._ends.enter_context(open(os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK), "rb"))
+        self._ends.callback(os.close, os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK))
 
     def goes_on(self) -> bool:
         """Wait for its word."""

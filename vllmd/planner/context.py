@@ -35,7 +35,7 @@ def refusal(draft: Draft, facts: ModelFacts | None) -> Infeasible | None:
     if wanted is None or most is None or wanted <= most or "hf_overrides" in draft:
         return None
     return Infeasible(
-        "CONTEXT_TOO_LONG",
+        "INVALID_ENGINE_ARG",
         f"max_model_len={wanted} is longer than the model was made for: it can be up to {most}.",
         {"max_model_len": wanted, "longest_max_model_len": most},
         forever=True,

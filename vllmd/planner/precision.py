@@ -137,7 +137,7 @@ def _refuse_method(method: str, least: Capability | None, wanted: bool) -> Infea
         f"{what} {method} needs compute capability {_dotted(needed)}, and these GPUs have {_dotted(least)}: "
         "load a variant of the model that is not quantized like that."
     )
-    return Infeasible("GPU_TOO_OLD", message, {}, forever=True, invalid=wanted)
+    return Infeasible("GPU_UNSUPPORTED", message, {}, forever=True, invalid=wanted)
 
 
 def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
