@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import NotPossible
-from vllmd.scheduler.leases import LeaseBook
+from vllmd.events import log_fields
+from vllmd.scheduler.leases import Lease, LeaseBook
 from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
+
+_log = logging.getLogger(__name__)
 
 
 class Entry:
@@ -59,6 +63,11 @@ class Entry:
     def generated_tokens(self) -> int:
         """Tokens generated since it became ready."""
         return self.supervisor.generated_tokens
+
+    def note(self, lease: Lease, what: str) -> None:
+        """Write in the log what becomes of a lease on it."""
+        fields = log_fields(ENGINE=self.supervisor.id, MODEL=self.supervisor.model, LEASE=lease.id)
+        _log.info(what, self.supervisor.id, extra=fields)
 
     def sample(self) -> None:
         """Note how many tokens there are; to be called about once a second."""
