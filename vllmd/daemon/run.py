@@ -15,14 +15,17 @@ from vllmd.api import server as api
 from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.config import Settings
-from vllmd.daemon import build
+from vllmd.daemon import afterwards, build
 from vllmd.daemon.claim import claimed
+from vllmd.daemon.notify import Notifier
 from vllmd.daemon.signals import Signals
-from vllmd.engines.containment import become_subreaper
+from vllmd.daemon.status_line import status_line
+from vllmd.engines.containment import become_subreaper, enter_leaf
 from vllmd.engines.predecessor import reclaim_all
 from vllmd.events import Kind
 from vllmd.scheduler import adoption, journal
-from vllmd.tasks import spawn
+from vllmd.scheduler.scheduler import TICK_SECONDS
+from vllmd.tasks import repeat, spawn
 from vllmd.watchdog import halted
 from vllmd.worker.processes import boot_id
 
@@ -62,12 +65,16 @@ async def run(settings: Settings) -> End:
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.enter_context(claimed(settings.runtime_dir / "vllmd"))
         cleanup.enter_context(claimed(settings.socket))
-        signals = Signals()
+        notifier = Notifier()
+        signals = Signals(functools.partial(reload, notifier))
         cleanup.callback(signals.close)
         become_subreaper()
+        enter_leaf()
+        afterwards.forget(settings.runtime_dir)
         parts = build.build(settings, cleanup)
-        await parts.ground.profiles.open()
-        await succeed(settings, parts)
+        async with notifier.extending():
+            await parts.ground.profiles.open()
+            await succeed(settings, parts)
         host_service = HostService(
             parts.scheduler,
             parts.monitor,
@@ -83,21 +90,39 @@ async def run(settings: Settings) -> End:
         server = api.Server(EngineService(parts.scheduler), host_service)
         await server.start(settings.socket, settings.socket_mode, settings.listen)
         works = {
-            "tick": parts.scheduler.tick(),
+            "tick": repeat("a tick", TICK_SECONDS, parts.scheduler.tick, lambda: notifier.pulse(standing(parts))),
             "journal": parts.scheduler.journal.keep(),
             "watchdog": parts.watchdog.run(),
         }
         for name, work in works.items():
             cleanup.callback(spawn(name, work).cancel)
         parts.events.record(Kind.DAEMON, f"vllmd {__version__} is ready on {settings.socket}.")
+        notifier.ready()
+        notifier.pulse(standing(parts))
         while True:
             if not await signals.next_wish():
-                return await stop(settings, parts, server, signals)
+                notifier.stopping()
+                async with notifier.extending():
+                    return await stop(settings, parts, server, signals)
             if not await can_execute():
                 parts.events.record(Kind.DAEMON, "Not upgraded: the new program does not start. The log says why.")
             elif not signals.first.is_set() and await hand_over(parts, server):
+                notifier.executing()
                 signals.hold()
                 return End.UPGRADE
+
+
+def reload(notifier: Notifier) -> None:
+    """Read the configuration again, on SIGHUP; engines, connections and streams stay."""
+    with notifier.reloading():
+        _log.info("SIGHUP: there is nothing to read again, as all settings come from the command line")
+
+
+def standing(parts: build.Parts) -> str:
+    """Say in a line what there is, for `systemctl status`."""
+    last = parts.events.newest
+    states = [entry.supervisor.state for entry in parts.scheduler.engines.alive()]
+    return status_line(states, parts.monitor.last.gpus, last.line() if last is not None else "")
 
 
 async def succeed(settings: Settings, parts: build.Parts) -> None:
@@ -120,11 +145,12 @@ async def stop(settings: Settings, parts: build.Parts, server: api.Server, signa
     """Take no new work, let generations finish, and end every engine."""
     grace = f"running generations get {settings.drain_timeout:g} s; a second signal kills at once"
     parts.events.record(Kind.DAEMON, f"Stopping: {grace}.")
-    await server.set_serving(False)
-    clean = await parts.scheduler.drain(settings.drain_timeout, signals.second.is_set)
-    await parts.watchdog.settled(_SETTLE_SECONDS)
-    await server.stop(0.5)
-    await parts.scheduler.journal.remove()
+    with afterwards.noted(settings.runtime_dir):
+        await server.set_serving(False)
+        clean = await parts.scheduler.drain(settings.drain_timeout, signals.second.is_set)
+        await parts.watchdog.settled(_SETTLE_SECONDS)
+        await server.stop(0.5)
+        await parts.scheduler.journal.remove()
     _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
     return End.CLEAN if clean else End.UNPROVEN
 

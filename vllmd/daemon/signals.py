@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from vllmd.tasks import spawn
 
@@ -23,8 +22,6 @@ _SIGSET_BYTES = 128
 """Of `sigset_t`, in glibc and musl."""
 _INFO_BYTES = 128
 """Of `signalfd_siginfo`, which begins with the signal's number in 32 bits."""
-
-_log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -43,13 +40,17 @@ def blocked() -> Iterator[None]:
 
 
 class Signals:
-    """SIGTERM and SIGINT: the first drains, the second hurries. SIGUSR2 upgrades. SIGHUP changes nothing.
+    """SIGTERM and SIGINT: the first drains, the second hurries. SIGUSR2 upgrades. SIGHUP is up to who made this.
 
     Has to be made in a running event loop while signals are `blocked`. A terminal that is closed sends SIGHUP; by
     default that would end the daemon on the spot, and leave its engines.
+
+    Args:
+        reload: called for each SIGHUP.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reload: Callable[[], None] = lambda: None) -> None:
+        self._reload = reload
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         self._upgrade = asyncio.Event()
@@ -83,7 +84,7 @@ class Signals:
             case signal.SIGUSR2:
                 self._upgrade.set()
             case signal.SIGHUP:
-                _log.info("SIGHUP is ignored: the configuration is read at the start only; SIGTERM ends the daemon")
+                self._reload()
             case _:
                 (self.second if self.first.is_set() else self.first).set()
 
