@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
     work = pathlib.Path(os.environ.get(WORK, DEFAULT))
     root = prepare(work)
     print(f"system ready after {time.monotonic() - start:.0f} s")
+    status = 0
     with machine(root, work) as booted:
         for name, what in BOOTS.items():
             begun = time.monotonic()

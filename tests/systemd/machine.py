@@ -77,7 +77,9 @@ class Machine:
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self._root], check=True)
         wheel(self._in)
         shutil.copytree(ROOT / "systemd", self._in / "systemd")
-        shutil.copytree(ROOT / "tests", self._in / "tests", ignore=shutil.ignore_patterns("__pycache__", "data"))
+        shutil.copytree(
+            ROOT / "tests", self._in / "tests", ignore=shutil.ignore_patterns("__pycache__", "data", "conftest.py")
+        )
 
     def close(self) -> None:
         """Take its disk away."""

@@ -102,7 +102,8 @@ def _make(root: pathlib.Path) -> None:
     binary = ("--only-binary=:all:", "--python-version", PYTHON_VERSION)
     pip("download", *binary, "-d", wheels, "-c", LOCK, *dependencies(), "pytest", "pytest-timeout")
     named = " ".join(f"'{one}'" for one in dependencies())
-    subprocess.run(["chroot", root, "sh", "-c", _FIRST.replace("$1", named)], check=True)
+    within = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}  # pip's variables name this machine's paths
+    subprocess.run(["chroot", root, "sh", "-c", _FIRST.replace("$1", named)], env=within, check=True)
     shutil.rmtree(wheels)
     (root / "etc/hostname").write_text("checks\n")
     (root / "etc/fstab").write_text("")

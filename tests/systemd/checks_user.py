@@ -1,0 +1,59 @@
+"""The unit of one user, without root and without an account of its own."""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.systemd.unit import Account, Unit, run, until
+
+RUNTIME = pathlib.Path("/run/user/1000")
+SOMEONE = Account(
+    "someone",
+    RUNTIME / "vllmd",
+    (*("runuser", "-u", "someone", "--", "env", f"XDG_RUNTIME_DIR={RUNTIME}"), "systemctl", "--user"),
+)
+DROP_IN = """\
+[Service]
+ExecStart=
+ExecStart=%h/.local/share/vllmd/bin/vllmd --backend fake --simulate 1xL4 --idle-timeout 600 --adoption-timeout 6
+WatchdogSec=3
+"""
+
+
+@pytest.fixture
+def users() -> Iterator[Unit]:
+    """Installed as the README says, but for the environment, which is the system's."""
+    home = pathlib.Path("/home/someone")
+    units = home / ".config/systemd/user"
+    (units / "vllmd.service.d").mkdir(parents=True)
+    (units / "vllmd.service").write_text(pathlib.Path("/etc/systemd/user/vllmd-user.service").read_text())
+    (units / "vllmd.service.d/checks.conf").write_text(DROP_IN)
+    (home / ".local/share").mkdir(parents=True)
+    (home / ".local/share/vllmd").symlink_to("/opt/vllmd")
+    run("chown", "-R", "someone:", home)
+    run("systemctl", "start", "user@1000.service")
+    until(lambda: (RUNTIME / "systemd/private").exists(), "the user's manager")
+    made = Unit(SOMEONE)
+    made.systemctl("daemon-reload")
+    yield made
+    made.close()
+    run("systemctl", "stop", "user@1000.service")
+
+
+def test_a_user_has_a_daemon(users: Unit) -> None:
+    """It comes back to its engines after a crash, and a stop leaves nothing."""
+    users.start()
+    loaded = users.load()
+    group = pathlib.Path(f"/proc/{loaded.engine.pid}/cgroup").read_text()
+    users.restarted(users.kill(signal.SIGKILL))
+    engine = users.engine(loaded.engine.name)
+    users.systemctl("stop")
+
+    assert "user@1000.service" in group
+    assert f"/engine-{loaded.engine.name.removeprefix('engines/')}" in group
+    assert (engine.adopted, engine.pid) == (True, loaded.engine.pid)
+    assert users.left() == []
