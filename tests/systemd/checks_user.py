@@ -28,10 +28,9 @@ WatchdogSec=3
 def users() -> Iterator[Unit]:
     """Installed as the README says, but for the environment, which is the system's."""
     home = pathlib.Path("/home/someone")
-    units = home / ".config/systemd/user"
-    (units / "vllmd.service.d").mkdir(parents=True)
-    (units / "vllmd.service").write_text(pathlib.Path("/etc/systemd/user/vllmd-user.service").read_text())
-    (units / "vllmd.service.d/checks.conf").write_text(DROP_IN)
+    drop_ins = home / ".config/systemd/user/vllmd.service.d"
+    drop_ins.mkdir(parents=True)
+    (drop_ins / "checks.conf").write_text(DROP_IN)
     (home / ".local/share").mkdir(parents=True)
     (home / ".local/share/vllmd").symlink_to("/opt/vllmd")
     run("chown", "-R", "someone:", home)
@@ -46,6 +45,8 @@ def users() -> Iterator[Unit]:
 
 def test_a_user_has_a_daemon(users: Unit) -> None:
     """It comes back to its engines after a crash, and a stop leaves nothing."""
+    as_user = SOMEONE.systemctl[:-2]
+    verified = run(*as_user, "systemd-analyze", "--user", "verify", "/usr/lib/systemd/user/vllmd.service")
     users.start()
     loaded = users.load()
     group = pathlib.Path(f"/proc/{loaded.engine.pid}/cgroup").read_text()
@@ -53,6 +54,7 @@ def test_a_user_has_a_daemon(users: Unit) -> None:
     engine = users.engine(loaded.engine.name)
     users.systemctl("stop")
 
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     assert "user@1000.service" in group
     assert f"/engine-{loaded.engine.name.removeprefix('engines/')}" in group
     assert (engine.adopted, engine.pid) == (True, loaded.engine.pid)

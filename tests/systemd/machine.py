@@ -21,9 +21,9 @@ _INSTALL = """\
 set -e
 cd /run/checks/in
 /opt/vllmd/bin/python -m pip install --quiet --no-index --no-deps *.whl
-mkdir -p /usr/lib/sysusers.d /usr/lib/tmpfiles.d /etc/systemd/user
+mkdir -p /usr/lib/sysusers.d /usr/lib/tmpfiles.d /usr/lib/systemd/user
 install -m 644 systemd/vllmd.service /etc/systemd/system/vllmd.service
-install -m 644 systemd/vllmd-user.service /etc/systemd/user/vllmd.service
+install -m 644 systemd/vllmd-user.service /usr/lib/systemd/user/vllmd.service
 install -m 644 systemd/vllmd.sysusers /usr/lib/sysusers.d/vllmd.conf
 install -m 644 systemd/vllmd.tmpfiles /usr/lib/tmpfiles.d/vllmd.conf
 systemd-sysusers
@@ -33,9 +33,8 @@ systemctl daemon-reload
 _RUN = """\
 cd /run/checks/in
 export PYTHONPATH=/opt/checks:/run/checks/in PYTHONDONTWRITEBYTECODE=1
-/opt/vllmd/bin/python -m pytest -c /dev/null --rootdir . --import-mode=importlib -p no:cacheprovider -v --tb=short \
-  --timeout=90 --durations=8 {arguments} >/run/checks/out/{name}.log 2>&1
-status=$?
+/opt/vllmd/bin/python -m pytest -c /dev/null --rootdir . --import-mode=importlib -p no:cacheprovider -v -rP --tb=short \
+  --timeout=90 --durations=8 {arguments} >/run/checks/out/{name}.log 2>&1 && status=0 || status=$?
 journalctl --no-pager -b -o short-precise >/run/checks/out/{name}.journal 2>&1
 exit $status
 """
