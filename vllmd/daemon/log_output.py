@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-"""Those of syslog(3)."""
+"""Those of syslog(3), the highest level first."""
 
 
 def set_up(level: str) -> None:
@@ -52,5 +52,6 @@ class Prefixed(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
-        priority = next(_PRIORITIES[level] for level in sorted(_PRIORITIES, reverse=True) if record.levelno >= level)
+        reached = (number for level, number in _PRIORITIES.items() if record.levelno >= level)
+        priority = next(reached, 7)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())

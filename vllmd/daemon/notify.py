@@ -137,11 +137,11 @@ def sender(environment: Mapping[str, str]) -> Callable[[str], object] | None:
         return None
     if environment is os.environ:
         try:
-            from systemd import daemon
+            from systemd.daemon import notify
         except ImportError:
             pass  # it is optional, and all that it does with a message is `datagram`
         else:
-            return functools.partial(daemon.notify, unset_environment=False)
+            return functools.partial(notify, unset_environment=False)
     return functools.partial(datagram, address)
 
 
