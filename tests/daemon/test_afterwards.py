@@ -85,6 +85,20 @@ def test_the_leaf_of_the_daemon_is_no_engine(tmp_path: pathlib.Path) -> None:
     assert not (tmp_path / "vllmd-daemon" / "cgroup.kill").exists()
 
 
+def test_controllers_are_taken_back_from_the_bottom_up(tmp_path: pathlib.Path) -> None:
+    """The kernel refuses the other way round; the files are its own where it is real."""
+    group, leaf = tmp_path / "vllmd-1", tmp_path / "vllmd-daemon"
+    for cgroup, controllers in ((tmp_path, "memory pids"), (group, "memory"), (leaf, "")):
+        cgroup.mkdir(exist_ok=True)
+        (cgroup / "cgroup.subtree_control").write_text(f"{controllers}\n")
+    afterwards.take_controllers_back(tmp_path)
+    written = {cgroup: (cgroup / "cgroup.subtree_control").read_text() for cgroup in (tmp_path, group, leaf)}
+    first, last = ((cgroup / "cgroup.subtree_control").stat().st_mtime_ns for cgroup in (group, tmp_path))
+
+    assert written == {tmp_path: "-memory -pids", group: "-memory", leaf: "\n"}
+    assert first <= last
+
+
 def test_it_is_a_program_that_says_why_engines_stay(tmp_path: pathlib.Path) -> None:
     """In the journal, where somebody looks for them."""
     program = [sys.executable, "-m", "vllmd.daemon.afterwards"]

@@ -4,6 +4,10 @@ Under `KillMode=process` engines outlive a daemon that crashed, and the next one
 no next one. systemd says how the daemon ended but not whether somebody asked for that, so a daemon that was asked to
 end leaves a note until it has ended well. This cannot prove that memory is back, and is not needed if the daemon did.
 
+Where engines stay, controllers are taken back from them: the kernel lets nobody into a cgroup with controllers in force
+below it, so systemd could not start the next daemon there (seen on 252: status 219/CGROUP, again and again). That one
+puts them in force again, and what an engine had used before then does not count against its limit.
+
     python -m vllmd.daemon.afterwards
 """
 
@@ -73,6 +77,14 @@ def end_all(unit: pathlib.Path | None, runtime_dir: pathlib.Path, timeout: float
     return left
 
 
+def take_controllers_back(unit: pathlib.Path) -> None:
+    """Have no controller in force below a unit's cgroup, from the bottom up, as the kernel wants it."""
+    for cgroup in (*unit.glob(f"{GROUPS}*/"), unit):
+        control = cgroup / "cgroup.subtree_control"
+        if in_force := control.read_text().split():
+            control.write_text(" ".join(f"-{name}" for name in in_force))
+
+
 def unit_cgroup() -> pathlib.Path | None:
     """Find the cgroup of the unit that this runs for: systemd puts such commands into a child of it."""
     own = own_cgroup()
@@ -81,11 +93,13 @@ def unit_cgroup() -> pathlib.Path | None:
 
 def main() -> int:
     """Do what has to be done; returns the exit status."""
-    result, runtime_dir = os.environ.get("SERVICE_RESULT", ""), default_runtime_dir()
+    result, runtime_dir, unit = os.environ.get("SERVICE_RESULT", ""), default_runtime_dir(), unit_cgroup()
     if not is_over(result, runtime_dir):
         sys.stderr.write(f"<5>the daemon ended by {result or 'nobody knows what'}: engines stay for the next one\n")
+        if unit is not None:
+            take_controllers_back(unit)
         return 0
-    left = end_all(unit_cgroup(), runtime_dir)
+    left = end_all(unit, runtime_dir)
     if left:
         sys.stderr.write(f"<3>not gone in time: {', '.join(left)}\n")
     return 1 if left else 0

@@ -116,7 +116,10 @@ def open_containment(name: str, kind: Kind = "auto", memory_max: int | None = No
         containment.close()
         message = f"--engine-memory-max needs the memory controller of cgroup v2 for the daemon's own cgroup: {error}."
         raise NotPossible("NO_MEMORY_CONTROLLER", message) from error
-    return Containment(base, memory_max)
+    limited = Containment(base, memory_max)
+    for engine_id in limited.engine_ids():  # of an earlier daemon, whose controllers `daemon.afterwards` took back
+        limited.make(engine_id)
+    return limited
 
 
 def _open(name: str, kind: Kind) -> Containment:
