@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-import time
-
 from tests.systemd.checks_zz_power_cut import STATE
-from tests.systemd.unit import unit
+from tests.systemd.unit import Unit, entries, unit
 
 
 def test_a_boot_begins_anew() -> None:
     """Pids of then are other people's now, so nothing is taken over, killed, or in the way."""
     left = list(STATE.glob("vllmd-*.json"))
-    others = {int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*")}
-    begun = time.monotonic()
+    booted = Unit()
+    enabled = booted.systemctl("is-enabled").stdout.strip()
+    booted.start()  # as the boot has done, or is about to
+    engines = booted.status().engines
+    bad = [entry["MESSAGE"] for entry in entries("_SYSTEMD_UNIT=vllmd.service") if int(entry["PRIORITY"]) < 5]
+    booted.close()
     with unit() as started:
-        took = time.monotonic() - begun
-        engines = started.status().engines
         loaded = started.load()
-        lives = {pid for pid in others if os.path.exists(f"/proc/{pid}")}
         started.systemctl("stop")
-        print(f"start took {took:.2f} s; died meanwhile: {len(others - lives)}")
 
-        assert len(left) == 1
+        assert (enabled, len(left)) == ("enabled", 1)
         assert list(engines) == []
+        assert bad == []
         assert loaded.lease.name
         assert started.left() == []

@@ -14,7 +14,7 @@ RUNTIME = pathlib.Path("/run/user/1000")
 SOMEONE = Account(
     "someone",
     RUNTIME / "vllmd",
-    (*("runuser", "-u", "someone", "--", "env", f"XDG_RUNTIME_DIR={RUNTIME}"), "systemctl", "--user"),
+    ("runuser", "-u", "someone", "--", "env", f"XDG_RUNTIME_DIR={RUNTIME}", "systemctl", "--user"),
 )
 DROP_IN = """\
 [Service]
@@ -26,7 +26,7 @@ WatchdogSec=3
 
 @pytest.fixture
 def users() -> Iterator[Unit]:
-    """Installed as the README says, but for the environment, which is the system's."""
+    """Installed by the README's commands, but for the environment, which is the system's."""
     home = pathlib.Path("/home/someone")
     drop_ins = home / ".config/systemd/user/vllmd.service.d"
     drop_ins.mkdir(parents=True)
@@ -37,7 +37,9 @@ def users() -> Iterator[Unit]:
     run("systemctl", "start", "user@1000.service")
     until(lambda: (RUNTIME / "systemd/private").exists(), "the user's manager")
     made = Unit(SOMEONE)
-    made.systemctl("daemon-reload")
+    as_user = SOMEONE.systemctl[:-2]
+    installed = run(*as_user, f"HOME={home}", "sh", "-c", "cd /run/checks/in && . ./user.sh")
+    assert installed.returncode == 0, installed.stderr
     yield made
     made.close()
     run("systemctl", "stop", "user@1000.service")
@@ -45,15 +47,16 @@ def users() -> Iterator[Unit]:
 
 def test_a_user_has_a_daemon(users: Unit) -> None:
     """It comes back to its engines after a crash, and a stop leaves nothing."""
-    as_user = SOMEONE.systemctl[:-2]
-    verified = run(*as_user, "systemd-analyze", "--user", "verify", "/usr/lib/systemd/user/vllmd.service")
-    users.start()
+    unit = "/home/someone/.config/systemd/user/vllmd.service"
+    verified = run(*SOMEONE.systemctl[:-2], "systemd-analyze", "--user", "verify", unit)
+    enabled = users.systemctl("is-enabled").stdout.strip()
     loaded = users.load()
     group = pathlib.Path(f"/proc/{loaded.engine.pid}/cgroup").read_text()
     users.restarted(users.kill(signal.SIGKILL))
     engine = users.engine(loaded.engine.name)
     users.systemctl("stop")
 
+    assert enabled == "enabled"
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     assert "user@1000.service" in group
     assert f"/engine-{loaded.engine.name.removeprefix('engines/')}" in group

@@ -18,17 +18,13 @@ TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
 LIMIT_SECONDS = 400
 """For one boot; it takes a fraction of that."""
 _INSTALL = """\
-set -e
+exec >/run/checks/out/install.log 2>&1
+set -ex
 cd /run/checks/in
 /opt/vllmd/bin/python -m pip install --quiet --no-index --no-deps *.whl
-mkdir -p /usr/lib/sysusers.d /usr/lib/tmpfiles.d /usr/lib/systemd/user
-install -m 644 systemd/vllmd.service /etc/systemd/system/vllmd.service
-install -m 644 systemd/vllmd-user.service /usr/lib/systemd/user/vllmd.service
-install -m 644 systemd/vllmd.sysusers /usr/lib/sysusers.d/vllmd.conf
-install -m 644 systemd/vllmd.tmpfiles /usr/lib/tmpfiles.d/vllmd.conf
-systemd-sysusers
-systemd-tmpfiles --create vllmd.conf
-systemctl daemon-reload
+{commands}
+systemctl is-active vllmd
+systemctl stop vllmd
 """
 _RUN = """\
 cd /run/checks/in
@@ -38,6 +34,13 @@ export PYTHONPATH=/opt/checks:/run/checks/in PYTHONDONTWRITEBYTECODE=1
 journalctl --no-pager -b -o short-precise >/run/checks/out/{name}.journal 2>&1
 exit $status
 """
+
+
+def readme(number: int) -> str:
+    """Read a block of the commands in the README's section on systemd, but for the first: that takes a network."""
+    section = (ROOT / "README.md").read_text().partition("\n## Run it under systemd\n")[2].partition("\n## ")[0]
+    block = section.split("```sh\n")[number].partition("```")[0]
+    return block.partition("\n")[2]
 
 
 def missing() -> str:
@@ -76,6 +79,7 @@ class Machine:
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self._root], check=True)
         wheel(self._in)
         shutil.copytree(ROOT / "systemd", self._in / "systemd")
+        (self._in / "user.sh").write_text(f"set -e\n{readme(3)}")
         shutil.copytree(
             ROOT / "tests", self._in / "tests", ignore=shutil.ignore_patterns("__pycache__", "data", "conftest.py")
         )
@@ -86,7 +90,8 @@ class Machine:
 
     def boot(self, name: str, arguments: str, install: bool = False) -> int:
         """Boot it, run pytest in it, and switch it off; returns the exit status, 124 if it took too long."""
-        (self._in / "run.sh").write_text((_INSTALL if install else "") + _RUN.format(arguments=arguments, name=name))
+        program = _INSTALL.format(commands=readme(1)) if install else ""
+        (self._in / "run.sh").write_text(program + _RUN.format(arguments=arguments, name=name))
         with own_cgroups() as (enter, keep):
             command = [
                 *("timeout", "--kill-after=15", str(LIMIT_SECONDS), "systemd-nspawn"),
