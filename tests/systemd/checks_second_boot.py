@@ -8,11 +8,10 @@ from tests.systemd.unit import Unit, entries, unit
 
 def test_a_boot_begins_anew() -> None:
     """Pids of then are other people's now, so nothing is taken over, killed, or in the way."""
-    left = list(STATE.glob("vllmd-*.json"))
     booted = Unit()
     enabled = booted.systemctl("is-enabled").stdout.strip()
     booted.start()  # as the boot has done, or is about to
-    engines = booted.status().engines
+    engines, left = booted.status().engines, list(STATE.glob("vllmd-*.json"))
     bad = [entry["MESSAGE"] for entry in entries("_SYSTEMD_UNIT=vllmd.service") if int(entry["PRIORITY"]) < 5]
     booted.close()
     with unit() as started:
