@@ -24,7 +24,7 @@ def shown(output: str) -> list[tuple[int, int, int]]:
 
 AS_NOBODY_WITH = f"""
 import ctypes, os, re, subprocess, sys
-import vllmd.daemon.ambient, vllmd.worker.privileges  # while they can be read
+import vllmd.daemon.ambient, vllmd.watchdog.sockets, vllmd.worker.privileges  # while they can be read
 libc = ctypes.CDLL(None, use_errno=True)
 DUMPABLE, KEEPCAPS, AMBIENT, RAISE = 4, 8, 47, 2
 libc.prctl(KEEPCAPS, 1, 0, 0, 0)
