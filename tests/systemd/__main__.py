@@ -31,8 +31,20 @@ def main(arguments: list[str]) -> int:
     if why := missing():
         print(f"not run under systemd: {why}")
         return 1 if in_ci else 0
+    try:
+        return run(pathlib.Path(os.environ.get(WORK, DEFAULT)), arguments)
+    except subprocess.CalledProcessError as error:
+        print(f"not run under systemd: {error}")
+        return 1 if in_ci else 0
+
+
+def run(work: pathlib.Path, arguments: list[str]) -> int:
+    """Make the system, and run the checks in it; returns the exit status.
+
+    Raises:
+        subprocess.CalledProcessError: it can't be made or installed here.
+    """
     start = time.monotonic()
-    work = pathlib.Path(os.environ.get(WORK, DEFAULT))
     root = prepare(work)
     print(f"system ready after {time.monotonic() - start:.0f} s")
     status = 0

@@ -31,6 +31,7 @@ def test_a_daemon_that_is_stuck_or_crashes_comes_back_to_its_engines(how: signal
         assert started.show("NRestarts") == "1"
         assert f"it was {result}" in started.journal()
         assert "engines stay for the next one" in started.journal()
+        assert ("Fatal Python error: Aborted" in started.journal()) == (result == "watchdog")
         assert (started.cgroup / "vllmd-daemon/cgroup.procs").read_text().split() == [str(pid)]
 
 
@@ -48,6 +49,20 @@ def test_a_stop_leaves_nothing() -> None:
         assert stopped.returncode == 0
         assert started.left() == []
         assert started.show("Result") == "success"
+
+
+def test_a_stop_may_take_longer_than_systemd_allows() -> None:
+    """As long as the daemon asks for more time, and is not stuck: ended half-way it would prove nothing."""
+    with unit("--stop-grace 7", service="TimeoutStopSec=2") as started:
+        started.load(fake_ignore_sigterm=True)
+        begun = time.monotonic()
+        started.systemctl("stop")
+        took = time.monotonic() - begun
+        print(f"stop took {took:.1f} s, of 2 s")
+
+        assert took > 7
+        assert started.show("Result") == "success"
+        assert started.left() == []
 
 
 def test_a_stop_during_which_the_daemon_dies_leaves_nothing() -> None:
