@@ -53,14 +53,14 @@ def test_a_stop_leaves_nothing() -> None:
 
 def test_a_stop_may_take_longer_than_systemd_allows() -> None:
     """As long as the daemon asks for more time, and is not stuck: ended half-way it would prove nothing."""
-    with unit("--stop-grace 7", service="TimeoutStopSec=2") as started:
+    with unit(service="TimeoutStopSec=2") as started:
         started.load(fake_ignore_sigterm=True)
         begun = time.monotonic()
         started.systemctl("stop")
         took = time.monotonic() - begun
         print(f"stop took {took:.1f} s, of 2 s")
 
-        assert took > 7
+        assert took > 4
         assert started.show("Result") == "success"
         assert started.left() == []
 
