@@ -131,7 +131,9 @@ class Supervisor(EngineView):
         self._changed()
 
     def _tell(self, kind: Kind, message: str, *reasons: str, pids: Sequence[int] = ()) -> None:
-        self._ground.events.record(kind, message, reasons=reasons, engine=self.id, pids=pids, model=self.model)
+        gpus = [gpu.uuid for gpu in self.plan.gpus] if self.plan is not None else ()
+        record = self._ground.events.record
+        record(kind, message, reasons=reasons, engine=self.id, gpus=gpus, pids=pids, model=self.model)
 
     def _do(self, action: Action) -> None:
         match action:
