@@ -137,6 +137,19 @@ class Unit:
         until(anew, f"the next daemon\n{self.journal()}")
         return self.pid
 
+    def upgrade(self) -> None:
+        """Have the daemon execute its program anew, and wait until it serves."""
+        before = self.status().host.start_time
+        self.systemctl("kill", "--signal=USR2", "--kill-whom=main")
+
+        def anew() -> bool:
+            try:
+                return self.status().host.start_time != before
+            except grpc.RpcError:  # a call that the old program did not come to
+                return False
+
+        until(anew, "the new program")
+
     def left(self) -> list[str]:
         """List what is there of it and its engines: nothing, once it is stopped."""
         uid = pwd.getpwnam(self.account.user).pw_uid
