@@ -54,6 +54,10 @@ test-matrix: ## kill real vLLM in every way and phase, with one worker and two (
 	@$(MAKE) -j2 $(DEV_READY) $(VLLM_READY)
 	@VLLMD_TEST_ENGINE_PYTHON=$(VLLM_PYTHON) $(DEV)/pytest -v -m matrix $(PYTEST_ARGS)
 
+.PHONY: test-systemd
+test-systemd: $(DEV_READY) ## boot a real systemd for the units, as root (a minute; two more the first time)
+	@$(DEV)/python -m tests.systemd $(PYTEST_ARGS)
+
 .PHONY: chaos
 chaos: $(DEV_READY) ## let a monkey loose on a simulated host for MINUTES (5)
 	@$(DEV)/python -m tests.chaos --minutes $(or $(MINUTES),5)

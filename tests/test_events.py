@@ -53,3 +53,34 @@ async def test_a_new_event_wakes_who_waits() -> None:
     asyncio.get_running_loop().call_soon(log.record, Kind.DAEMON, "something")
 
     assert await log.changed.wait(20)
+
+
+def test_an_event_has_fields_to_search_by(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of the journal; what it is not about is left out."""
+    log = Events()
+    with caplog.at_level(logging.INFO):
+        about = log.record(Kind.RECLAIM, "Gone.", engine="e-1", gpus=["GPU-a", "GPU-b"], model="its/model")
+        log.record(Kind.DAEMON, "Ready.")
+    first, second = caplog.records
+
+    assert about.fields() == {"EVENT": "RECLAIM", "ENGINE": "e-1", "GPU": "GPU-a,GPU-b", "MODEL": "its/model"}
+    assert about.fields().items() <= vars(first).items()
+    assert not {"ENGINE", "GPU", "MODEL"} & vars(second).keys()
+
+
+def test_a_lease_is_logged_by_a_digest() -> None:
+    """Whoever reads the journal can follow it, and can't use it."""
+    fields = events.log_fields(ENGINE="e-1", MODEL="", LEASE="0123456789abcdef")
+
+    assert fields == {"ENGINE": "e-1", "LEASE": "9f9f5111f7b2"}
+
+
+def test_the_newest_event_is_at_hand() -> None:
+    """For whoever shows one."""
+    log = Events()
+    before = log.newest
+    log.record(Kind.DAEMON, "one")
+    two = log.record(Kind.DAEMON, "two")
+
+    assert before is None
+    assert log.newest is two

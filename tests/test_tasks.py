@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.processes import eventually
 from vllmd import tasks
 from vllmd.errors import Unavailable
-from vllmd.tasks import MOST_BLOCKED, Signal, in_thread, spawn
+from vllmd.tasks import MOST_BLOCKED, Signal, in_thread, repeat, spawn
 
 
 async def test_a_task_has_its_name_and_its_result() -> None:
@@ -120,3 +120,22 @@ async def test_what_hangs_is_given_up_and_can_not_pile_up() -> None:
 
     assert await asyncio.to_thread(eventually, lambda: tasks._places._value == MOST_BLOCKED)
     assert await in_thread("a test", end.wait, 20)
+
+
+async def test_what_is_repeated_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Of its own and of its neighbours."""
+    calls: list[str] = []
+
+    def failing() -> None:
+        calls.append("failing")
+        raise ValueError("a mistake")
+
+    task = spawn("repeated", repeat("a tick", 0.001, failing, lambda: calls.append("other")))
+    async with asyncio.timeout(20):
+        while len(calls) < 4:
+            await asyncio.sleep(0.001)
+    task.cancel()
+
+    assert calls[:4] == ["failing", "other", "failing", "other"]
+    assert "a tick failed" in caplog.text
+    assert "a mistake" in caplog.text

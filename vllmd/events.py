@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -56,6 +57,8 @@ class Event:
     pids: tuple[int, ...] = ()
     metadata: tuple[tuple[str, str], ...] = ()
     """The numbers and names that appear in the message."""
+    model: str = ""
+    """What the engine loads, where that is known."""
 
     def line(self) -> str:
         """Write it as a line of a log, `key=value` where there is one."""
@@ -65,6 +68,20 @@ class Event:
         parts += [f"gpus={','.join(self.gpus)}"] if self.gpus else []
         parts += [f"pids={','.join(map(str, self.pids))}"] if self.pids else []
         return f"{self.kind}: " + " ".join(parts)
+
+    def fields(self) -> dict[str, str]:
+        """Name what it is about, for a log that can be searched by fields: those of `log_fields`."""
+        return log_fields(EVENT=self.kind, ENGINE=self.engine, GPU=",".join(self.gpus), MODEL=self.model)
+
+
+def log_fields(**fields: str) -> dict[str, str]:
+    """Make the `extra` of a line of the log, which journald keeps as fields; those that are empty are left out.
+
+    `ENGINE`, `GPU`, `MODEL`, `EVENT`, and `LEASE`, of which only a digest is written: whoever knows a lease can use it.
+    """
+    if lease := fields.get("LEASE"):
+        fields["LEASE"] = hashlib.sha256(lease.encode()).hexdigest()[:12]
+    return {name: value for name, value in fields.items() if value}
 
 
 class Events:
@@ -94,6 +111,7 @@ class Events:
         engine: str = "",
         gpus: Collection[str] = (),
         pids: Collection[int] = (),
+        model: str = "",
         **metadata: object,
     ) -> Event:
         """Write down what happened, in the log and for whoever watches."""
@@ -108,11 +126,18 @@ class Events:
             gpus=tuple(gpus),
             pids=tuple(pids),
             metadata=tuple((name, str(value)) for name, value in metadata.items()),
+            model=model,
         )
         self._kept.append(event)
-        _log.log(logging.WARNING if kind in _WARNINGS else logging.INFO, "%s", event.line())
+        level = logging.WARNING if kind in _WARNINGS else logging.INFO
+        _log.log(level, "%s", event.line(), extra=event.fields())
         self.changed.notify()
         return event
+
+    @property
+    def newest(self) -> Event | None:
+        """The last one; `None` before the first."""
+        return self._kept[-1] if self._kept else None
 
     def after(self, sequence: int) -> tuple[list[Event], int]:
         """List the events after one, oldest first, and count those that are not kept any more."""

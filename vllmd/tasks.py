@@ -28,6 +28,17 @@ def spawn(name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+async def repeat(what: str, seconds: float, *functions: Callable[[], None]) -> None:
+    """Call functions every so many seconds until cancelled; what failed once is logged, and called again."""
+    while True:
+        await asyncio.sleep(seconds)
+        for function in functions:
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - it must not end all of this for good
+                _log.error("%s failed", what, exc_info=error)
+
+
 MOST_BLOCKED = 8
 """How many calls may block at once. Those that hang keep their place, so that hanging ones can't pile up."""
 

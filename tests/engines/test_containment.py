@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import secrets
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from tests.fakes.processes import Family
-from vllmd.engines.containment import Containment, group_name, open_containment, own_cgroup
+from vllmd.engines.containment import Containment, enter_leaf, group_name, open_containment, own_cgroup
 from vllmd.errors import NotPossible
 from vllmd.worker.cgroup import remove as remove_cgroup
 
@@ -171,3 +172,44 @@ def test_a_limit_that_can_not_be_kept_is_refused() -> None:
         open_containment("vllmd-test-limit", "session", memory_max=1 << 30)
 
     assert refused.value.reason == "NO_MEMORY_CONTROLLER"
+
+
+LEAVE = """
+import os, pathlib, sys
+from vllmd.engines.containment import enter_leaf, group_name, open_containment, own_cgroup
+before = own_cgroup()
+mine = before / sys.argv[1]
+mine.mkdir()
+(mine / "cgroup.procs").write_text("0")
+environment = {"SYSTEMD_EXEC_PID": str(os.getpid() if sys.argv[2] == "service" else 1)}
+enter_leaf(environment)
+enter_leaf(environment)
+containment = open_containment("vllmd-1", "cgroup")
+print(own_cgroup().relative_to(mine), containment.base.relative_to(mine))
+containment.close()
+(before / "cgroup.procs").write_text("0")
+for left in (mine / "vllmd-daemon", mine):
+    if left.is_dir():
+        left.rmdir()
+"""
+
+
+@pytest.mark.parametrize(("started", "where"), [("service", "vllmd-daemon vllmd-1"), ("by a service", ". vllmd-1")])
+def test_a_service_moves_into_a_leaf_beside_its_engines(cgroups: Containment, started: str, where: str) -> None:
+    """Once, however often it executes its program; who was not started by systemd shares its cgroup with others."""
+    del cgroups  # is skipped where there are none
+    name = f"vllmd-test-{secrets.token_hex(4)}"
+    output = subprocess.check_output([sys.executable, "-c", LEAVE, name, started], text=True)
+
+    assert output.strip() == where
+
+
+def test_a_unit_that_may_not_be_divided_is_left_as_it_is(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without `Delegate=` engines are held together by their sessions."""
+    caplog.set_level(logging.INFO)
+    (tmp_path / "file").touch()
+    enter_leaf({"SYSTEMD_EXEC_PID": str(os.getpid())}, tmp_path / "file")
+
+    assert "is not ours to divide" in caplog.text

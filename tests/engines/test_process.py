@@ -202,9 +202,10 @@ def test_what_lasts_stays_where_the_operator_put_it() -> None:
 
 def test_engine_does_not_speak_in_the_daemons_name() -> None:
     """What systemd tells the daemon, and what configures it, is not for its children."""
-    told = environment({"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "1", "LISTEN_FDS": "1", "VLLMD_LISTEN": "x"})
+    of_systemd = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "INVOCATION_ID", "CREDENTIALS_DIRECTORY")
+    told = environment(dict.fromkeys((*of_systemd, "STATE_DIRECTORY", "VLLMD_LISTEN"), "x"))
 
-    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "VLLMD_LISTEN"} & set(told)
+    assert not {*of_systemd, "STATE_DIRECTORY", "VLLMD_LISTEN"} & set(told)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.fakes.rules import change
 from vllmd.engines.state import State
 from vllmd.errors import Exhausted, NotFound, NotPossible, Unavailable, VllmdError
 from vllmd.scheduler import scheduler
-from vllmd.tasks import spawn
+from vllmd.tasks import repeat, spawn
 from vllmd.worker.protocol import TextPrompt
 
 PROMPT = TextPrompt("one two three")
@@ -78,7 +78,7 @@ async def test_rules_that_change_count_for_what_comes_next() -> None:
 async def test_an_unused_lease_expires_and_a_used_one_does_not() -> None:
     """A lease whose time is over stays while a generation runs on it, and ends its length after that."""
     async with Host() as host:
-        ticking = spawn("tick", host.scheduler.tick())
+        ticking = spawn("tick", repeat("a tick", 0.05, host.scheduler.tick))
         unused, _ = await host.load(wish("fake/unused"), ttl=0.05)
         entry, lease = await host.load(wish(), ttl=0.05)
         with host.scheduler.generating(lease.id, "", PROMPT, {}) as stream:

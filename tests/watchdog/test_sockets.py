@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.capabilities import AS_NOBODY_WITH
 from tests.fakes.foreign import Foreign, stat_of
 from tests.fakes.processes import eventually
 from vllmd.watchdog.sockets import Connection, Sockets, UnixSocket, parse_socket, socket_inodes, unix_sockets
@@ -168,3 +170,24 @@ def test_what_is_not_understood_is_an_error(message: bytes) -> None:
     """It is never taken for the absence of a peer."""
     with pytest.raises(struct.error):
         parse_socket(message)
+
+
+LOOK = """
+from vllmd.watchdog.sockets import socket_inodes
+from vllmd.worker import privileges
+print(sorted(socket_inodes(os.getppid())))
+privileges.drop()
+print(socket_inodes(os.getppid()))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else, which root may")
+def test_other_users_sockets_take_one_capability(pair: tuple[socket.socket, socket.socket, str]) -> None:
+    """That which the daemon's unit has; without it nothing is known, which proves nothing."""
+    program = AS_NOBODY_WITH.format(program=LOOK)
+    looked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    with_it, without = looked.stdout.splitlines()
+    own = socket_inodes(os.getpid()) or set()
+
+    assert {inode(pair[0]), inode(pair[1])} <= set(json.loads(with_it)) <= own
+    assert without == "None"

@@ -4,6 +4,8 @@ import pathlib
 import secrets
 import time
 
+import pytest
+
 from tests.fakes.processes import Family, ends, eventually, kill
 from vllmd.engines.containment import Containment
 from vllmd.worker import cgroup as module
@@ -58,3 +60,22 @@ def test_cgroup_that_is_gone_holds_nobody(tmp_path: pathlib.Path) -> None:
     assert module.pids(gone) == []
     assert not module.populated(gone)
     assert module.remove(gone)
+
+
+@pytest.mark.parametrize("has_leaf", [True, False])
+def test_a_process_leaves_for_the_daemons_leaf_or_for_above(tmp_path: pathlib.Path, has_leaf: bool) -> None:
+    """The kernel takes nobody above if controllers are in force below; the files are its own where it is real."""
+    engine = tmp_path / "vllmd-1" / "engine-a"
+    engine.mkdir(parents=True)
+    if has_leaf:
+        (tmp_path / module.LEAF).mkdir()
+    left = module.leave(engine)
+    written = {path.parent for path in tmp_path.rglob("cgroup.procs")}
+
+    assert left
+    assert written == {tmp_path / module.LEAF if has_leaf else tmp_path}
+
+
+def test_who_can_not_leave_is_told(tmp_path: pathlib.Path) -> None:
+    """It must not kill the cgroup that it is in."""
+    assert not module.leave(tmp_path / "gone" / "vllmd-1" / "engine-a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ import uvloop
 from vllmd.config import Settings
 from vllmd.configuration.problems import ConfigurationError
 from vllmd.configuration.reading import Sources
-from vllmd.daemon import config_command
+from vllmd.daemon import ambient, config_command, log_output
 from vllmd.daemon.options import parser, sources
 from vllmd.daemon.signals import blocked
 from vllmd.errors import VllmdError
@@ -30,11 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     namespace = arguments.parse_args(line)
     where = sources(namespace)
     settings = _settings(where, arguments)
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_output.set_up(settings.log_level)
+    held = ambient.withhold()
     with blocked():
-        return _run(settings, where, check=namespace.check)
+        return _run(settings, where, held, check=namespace.check)
 
 
 def _settings(where: Sources, arguments: argparse.ArgumentParser) -> Settings:
@@ -47,7 +47,7 @@ def _settings(where: Sources, arguments: argparse.ArgumentParser) -> Settings:
         arguments.exit(2, "".join(f"vllmd: error: {problem}\n" for problem in error.problems))
 
 
-def _run(settings: Settings, where: Sources, check: bool) -> int:
+def _run(settings: Settings, where: Sources, held: frozenset[int], check: bool) -> int:
     from vllmd.daemon import build, run  # only now, so that --help and --version answer at once
 
     try:
@@ -55,8 +55,10 @@ def _run(settings: Settings, where: Sources, check: bool) -> int:
             build.check(settings)
             sys.stdout.write(f"{run.CHECKED}\n")
             return 0
+        faulthandler.enable()  # the SIGABRT of systemd's watchdog then shows where it is stuck
         end = uvloop.run(run.run(settings, where))
         if end is run.End.UPGRADE:
+            ambient.pass_on(held)
             os.execv(sys.executable, run.command())  # noqa: S606 - the very program that runs, with its own arguments
         return end
     except VllmdError as error:

@@ -16,15 +16,18 @@ from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.config import Settings
 from vllmd.configuration.reading import Sources
-from vllmd.daemon import build
+from vllmd.daemon import afterwards, build
 from vllmd.daemon.claim import claimed
+from vllmd.daemon.notify import Notifier
 from vllmd.daemon.reload import Reloading
 from vllmd.daemon.signals import Signals, Wish
-from vllmd.engines.containment import become_subreaper
+from vllmd.daemon.status_line import status_line
+from vllmd.engines.containment import become_subreaper, enter_leaf
 from vllmd.engines.predecessor import reclaim_all
 from vllmd.events import Kind
 from vllmd.scheduler import adoption, journal
-from vllmd.tasks import spawn
+from vllmd.scheduler.scheduler import TICK_SECONDS
+from vllmd.tasks import repeat, spawn
 from vllmd.watchdog import halted
 from vllmd.worker.processes import boot_id
 
@@ -68,12 +71,16 @@ async def run(settings: Settings, sources: Sources) -> End:
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.enter_context(claimed(settings.runtime_dir / "vllmd"))
         cleanup.enter_context(claimed(settings.socket))
+        notifier = Notifier()
         signals = Signals()
         cleanup.callback(signals.close)
         become_subreaper()
+        enter_leaf()
+        afterwards.forget(settings.runtime_dir)
         parts = build.build(settings, cleanup)
-        await parts.ground.profiles.open()
-        await succeed(settings, parts)
+        async with notifier.extending():
+            await parts.ground.profiles.open()
+            await succeed(settings, parts)
         host_service = HostService(
             parts.scheduler,
             parts.monitor,
@@ -89,7 +96,7 @@ async def run(settings: Settings, sources: Sources) -> End:
         server = api.Server(EngineService(parts.scheduler), host_service)
         await server.start(settings.socket, settings.socket_mode, settings.listen)
         works = {
-            "tick": parts.scheduler.tick(),
+            "tick": repeat("a tick", TICK_SECONDS, parts.scheduler.tick, lambda: notifier.pulse(standing(parts))),
             "journal": parts.scheduler.journal.keep(),
             "watchdog": parts.watchdog.run(),
         }
@@ -97,15 +104,28 @@ async def run(settings: Settings, sources: Sources) -> End:
             cleanup.callback(spawn(name, work).cancel)
         parts.events.record(Kind.DAEMON, f"vllmd {__version__} is ready on {settings.socket}.")
         reloading = Reloading(settings, sources, parts)
+        notifier.ready()
+        notifier.pulse(standing(parts))
         while True:
             match await signals.next_wish():
                 case Wish.RELOAD:
-                    await reloading.reload()
+                    with notifier.reloading():
+                        await reloading.reload()
                 case Wish.STOP:
-                    return await stop(parts, server, signals)
+                    notifier.stopping()
+                    async with notifier.extending():
+                        return await stop(settings, parts, server, signals)
                 case Wish.UPGRADE:
                     if not await reloading.forbids_upgrade() and await upgrade(parts, server, signals):
+                        notifier.executing()
                         return End.UPGRADE
+
+
+def standing(parts: build.Parts) -> str:
+    """Say in a line what there is, for `systemctl status`."""
+    last = parts.events.newest
+    states = [entry.supervisor.state for entry in parts.scheduler.engines.alive()]
+    return status_line(states, parts.monitor.last.gpus, last.line() if last is not None else "")
 
 
 async def succeed(settings: Settings, parts: build.Parts) -> None:
@@ -124,16 +144,17 @@ async def succeed(settings: Settings, parts: build.Parts) -> None:
     await adoption.linked_up(parts.scheduler.engines, adopted, _LINK_SECONDS)
 
 
-async def stop(parts: build.Parts, server: api.Server, signals: Signals) -> End:
+async def stop(settings: Settings, parts: build.Parts, server: api.Server, signals: Signals) -> End:
     """Take no new work, let generations finish, and end every engine."""
     drain_timeout = parts.ground.rules.drain_timeout
     grace = f"running generations get {drain_timeout:g} s; a second signal kills at once"
     parts.events.record(Kind.DAEMON, f"Stopping: {grace}.")
-    await server.set_serving(False)
-    clean = await parts.scheduler.drain(drain_timeout, signals.second.is_set)
-    await parts.watchdog.settled(_SETTLE_SECONDS)
-    await server.stop(0.5)
-    await parts.scheduler.journal.remove()
+    with afterwards.noted(settings.runtime_dir):
+        await server.set_serving(False)
+        clean = await parts.scheduler.drain(drain_timeout, signals.second.is_set)
+        await parts.watchdog.settled(_SETTLE_SECONDS)
+        await server.stop(0.5)
+        await parts.scheduler.journal.remove()
     _log.info("stopped; %s", "every engine is gone" if clean else "an engine is NOT proven to be gone")
     return End.CLEAN if clean else End.UNPROVEN
 

@@ -3,6 +3,13 @@
 Nothing leaves a cgroup by forking or by `setsid`, and the kernel kills all of one at once. Where cgroups are
 closed to the daemon (containers, unprivileged users without delegation), an engine is held together by its
 session and our marker instead, and the daemon is child subreaper, so that orphans come back to it.
+
+Under systemd (`Delegate=yes`) the unit's cgroup is the daemon's to divide. It moves itself into a leaf of it, since the
+kernel lets a cgroup have either processes or children with controllers, and engines are to have those:
+
+    vllmd.service/vllmd-daemon                  the daemon
+    vllmd.service/vllmd-96691bec/engine-a1      an engine
+    vllmd.service/.control                      what systemd runs for the unit beside it
 """
 
 from __future__ import annotations
@@ -13,6 +20,7 @@ import os
 import pathlib
 import re
 import zlib
+from collections.abc import Mapping
 
 from vllmd.config import Kind
 from vllmd.errors import NotPossible
@@ -20,20 +28,22 @@ from vllmd.worker import cgroup as cgroups
 
 _log = logging.getLogger(__name__)
 _PR_SET_CHILD_SUBREAPER = 36
-_PREFIX = "vllmd-"
+LEAF = cgroups.LEAF
+GROUPS = "vllmd-"
+"""How the names of the cgroups begin that engines' are in: one for each runtime directory."""
 _ENGINE = "engine-"
 
 
 def group_name(runtime_dir: pathlib.Path) -> str:
     """Name the cgroup of all engines: the same for each daemon of a runtime directory, so that it is found again."""
-    return f"{_PREFIX}{zlib.crc32(os.fsencode(runtime_dir)):08x}"
+    return f"{GROUPS}{zlib.crc32(os.fsencode(runtime_dir)):08x}"
 
 
 def is_an_engines(cgroup: pathlib.Path, engine_id: str) -> bool:
     """Tell whether a path can be that of an engine's cgroup: everybody in it gets killed."""
     if os.path.realpath(cgroup) != str(cgroup):
         return False  # a link or a detour leads to it, so its names say nothing
-    return cgroup.name == f"{_ENGINE}{engine_id}" and cgroup.parent.name.startswith(_PREFIX)
+    return cgroup.name == f"{_ENGINE}{engine_id}" and cgroup.parent.name.startswith(GROUPS)
 
 
 class Containment:
@@ -95,7 +105,7 @@ def open_containment(name: str, kind: Kind = "auto", memory_max: int | None = No
     if memory_max is None:
         return _open(name, kind)
     containment = _open(name, kind)
-    own = own_cgroup()
+    own = divisible_cgroup()
     base = containment.base
     try:
         if own is None or base is None:
@@ -106,11 +116,14 @@ def open_containment(name: str, kind: Kind = "auto", memory_max: int | None = No
         containment.close()
         message = f"--engine-memory-max needs the memory controller of cgroup v2 for the daemon's own cgroup: {error}."
         raise NotPossible("NO_MEMORY_CONTROLLER", message) from error
-    return Containment(base, memory_max)
+    limited = Containment(base, memory_max)
+    for engine_id in limited.engine_ids():  # of an earlier daemon, whose controllers `daemon.afterwards` took back
+        limited.make(engine_id)
+    return limited
 
 
 def _open(name: str, kind: Kind) -> Containment:
-    own = own_cgroup() if kind != "session" else None
+    own = divisible_cgroup() if kind != "session" else None
     if own is not None:
         base = own / name
         try:
@@ -140,6 +153,32 @@ def become_subreaper() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def enter_leaf(environment: Mapping[str, str] = os.environ, own: pathlib.Path | None = None) -> None:
+    """Move this process into a leaf of its cgroup if systemd started it, and gave it that cgroup to divide.
+
+    Anywhere else the cgroup is shared with others, whom this is not for.
+
+    Args:
+        environment: where systemd says whom it has started.
+        own: this process's cgroup; `None` to look it up.
+    """
+    own = own or own_cgroup()
+    if own is None or own.name == LEAF or environment.get("SYSTEMD_EXEC_PID") != str(os.getpid()):
+        return
+    leaf = own / LEAF
+    try:
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text("0")
+    except OSError as error:
+        _log.info("this unit's cgroup is not ours to divide: %s", error)
+
+
+def divisible_cgroup() -> pathlib.Path | None:
+    """Find the cgroup below which engines' are made: our own, or that which we are in a leaf of."""
+    own = own_cgroup()
+    return own.parent if own is not None and own.name == LEAF else own
 
 
 def own_cgroup(proc: pathlib.Path = pathlib.Path("/proc/self")) -> pathlib.Path | None:

@@ -55,7 +55,7 @@ def restart(view: EngineView, failure: Failure, ground: Ground, wanted: str) -> 
     )
     if served or disturbed:
         message = "It is started again." if isinstance(decision, Restart) else "It is given up."
-        ground.events.record(Kind.RESTART, message, reasons=decision.reasons, engine=view.id)
+        ground.events.record(Kind.RESTART, message, reasons=decision.reasons, engine=view.id, model=view.model)
     return decision if isinstance(decision, Restart) else None
 
 
@@ -63,7 +63,9 @@ def still(view: EngineView, report: reclaim.Report, ground: Ground, wanted: str)
     """Look at a restart that was decided on again, once the reclaim is over, and tell if it is called off."""
     why_not = restarts.against(report.verified, view.life.unwanted, wanted)
     if view.restart is not None and why_not:
-        ground.events.record(Kind.RESTART, "It is not started again after all.", reasons=(why_not,), engine=view.id)
+        ground.events.record(
+            Kind.RESTART, "It is not started again after all.", reasons=(why_not,), engine=view.id, model=view.model
+        )
     return None if why_not else view.restart
 
 

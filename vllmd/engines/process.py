@@ -14,8 +14,17 @@ from vllmd.worker.processes import Identity, hold, read_stat
 from vllmd.worker.spec import ENGINE_DIR_VARIABLE, ENGINE_ID_VARIABLE, SITE, TMP
 from vllmd.worker.tree import Tree
 
-_FORGOTTEN = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-"""Variables that speak of the daemon itself: a child that heeded them would speak in its name."""
+_FORGOTTEN = frozenset(
+    {
+        *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE"),
+        *("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"),
+        *("INVOCATION_ID", "SYSTEMD_EXEC_PID", "MANAGERPID", "MANAGERPIDFDID", "MAINPID", "JOURNAL_STREAM"),
+        *("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "CREDENTIALS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
+        *("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY"),
+    }
+)
+"""Variables by which systemd speaks to the daemon: a child that heeded them would speak in its name, or find what is
+not for it."""
 
 
 class Watch:

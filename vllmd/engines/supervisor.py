@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vllmd.engines import diagnosis, ending, loaded, reclaim, restarts
 from vllmd.engines.diagnosis import Failure
@@ -69,8 +69,7 @@ class Supervisor(EngineView):
         process = EngineProcess(None, survivor.tree)
         self._run = Incarnation(self.id, survivor.owned, process, self._ground, self)
         was = "serving" if self.ready is not None else "starting"
-        message = f"An engine that was {was} is taken over."
-        self._ground.events.record(Kind.ADOPTION, message, reasons=[why], engine=self.id, pids=[process.pid])
+        self._tell(Kind.ADOPTION, f"An engine that was {was} is taken over.", why, pids=[process.pid])
         self.dispatch(Event.ADOPT, "taken over from an earlier daemon")
 
     def recover(self, remnant: Remnant, failure: Failure, due: float | None, why: str) -> None:
@@ -83,8 +82,7 @@ class Supervisor(EngineView):
             why: it is gone on with.
         """
         self._remnant = remnant
-        message = "An engine that does not run is taken over."
-        self._ground.events.record(Kind.ADOPTION, message, reasons=[why, failure.message], engine=self.id)
+        self._tell(Kind.ADOPTION, "An engine that does not run is taken over.", why, failure.message)
         self.restart = ending.restart(self, failure, self._ground, self._wanted())
         if self.restart is not None and due is not None:
             self.restart = restarts.resume(self.restart, due, time.time())
@@ -121,7 +119,7 @@ class Supervisor(EngineView):
         self.life, actions = step(before, event, reason, time.time())
         if self.life.state is before.state:
             return
-        self._ground.events.record(Kind.ENGINE, f"{before.state} -> {self.state}", reasons=[reason], engine=self.id)
+        self._tell(Kind.ENGINE, f"{before.state} -> {self.state}", reason)
         if Action.RECORD_FAILURE in actions:
             self.failure = failure
         for action in actions:
@@ -131,6 +129,11 @@ class Supervisor(EngineView):
             self.next_start, self.report = None, self.report or reclaim.NOTHING
         self.changes.notify()
         self._changed()
+
+    def _tell(self, kind: Kind, message: str, *reasons: str, pids: Sequence[int] = ()) -> None:
+        gpus = [gpu.uuid for gpu in self.plan.gpus] if self.plan is not None else ()
+        record = self._ground.events.record
+        record(kind, message, reasons=reasons, engine=self.id, gpus=gpus, pids=pids, model=self.model)
 
     def _do(self, action: Action) -> None:
         match action:
@@ -234,7 +237,7 @@ class Supervisor(EngineView):
 
     def stalled(self, why: str) -> None:
         """It hangs: only its end helps."""
-        self._ground.events.record(Kind.STALL, "The engine hangs and is killed.", reasons=[why], engine=self.id)
+        self._tell(Kind.STALL, "The engine hangs and is killed.", why)
         self._fail(diagnosis.stall(self._lines(diagnosis.QUOTED_LINES), why))
 
     # What fails.

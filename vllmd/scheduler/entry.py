@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
 from vllmd.errors import NotPossible
-from vllmd.scheduler.leases import LeaseBook
+from vllmd.events import log_fields
+from vllmd.scheduler.leases import Lease, LeaseBook
 from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
+
+_log = logging.getLogger(__name__)
 
 
 class Entry:
@@ -67,6 +71,11 @@ class Entry:
             due = self.idle_timer.when() + seconds
             self.idle_timer.cancel()
             self.idle_timer = asyncio.get_running_loop().call_at(due, then, self)
+
+    def note(self, lease: Lease, what: str) -> None:
+        """Write in the log what becomes of a lease on it."""
+        fields = log_fields(ENGINE=self.supervisor.id, MODEL=self.supervisor.model, LEASE=lease.id)
+        _log.info(what, self.supervisor.id, extra=fields)
 
     def sample(self) -> None:
         """Note how many tokens there are; to be called about once a second."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import pathlib
 import secrets
 import time
@@ -27,8 +26,7 @@ from vllmd.scheduler.wish import Wish
 from vllmd.worker.processes import reap_strangers
 from vllmd.worker.protocol import Prompt
 
-_log = logging.getLogger(__name__)
-_TICK_SECONDS = 1.0
+TICK_SECONDS = 1.0
 MOST_LEASES = 10_000
 """Nobody has so many clients; somebody forgets to release them."""
 
@@ -151,6 +149,7 @@ class Scheduler:
             )
         length = None if held else self._ground.rules.lease_ttl if ttl is None else ttl
         lease = self.leases.grant(secrets.token_hex(16), entry.supervisor.id, length, time.monotonic())
+        entry.note(lease, "there is a new lease on engine %s")
         self.journal.touch()
         self._settle(entry)
         return lease
@@ -180,6 +179,7 @@ class Scheduler:
         self.leases.release(lease_id)
         self.journal.touch()
         entry = self.engines.get(lease.engine_id)
+        entry.note(lease, "a lease on engine %s was released")
         self._settle(entry)
         return entry
 
@@ -279,19 +279,12 @@ class Scheduler:
             await self.journal.save()
         return self.upgrading
 
-    async def tick(self) -> None:
-        """Let leases expire, end what is on lost GPUs, sample and reap orphans, once a second, until cancelled."""
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            try:
-                self._tick()
-            except Exception as error:  # noqa: BLE001 - what failed once must not end all of this for good
-                _log.error("a tick of the scheduler failed", exc_info=error)
-
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Let leases expire, end what is on lost GPUs, sample and reap orphans; to be called once a second."""
         for lease in self.leases.expire(time.monotonic()):
-            _log.info("a lease on engine %s has expired", lease.engine_id)
-            self._settle(self.engines.get(lease.engine_id))
+            entry = self.engines.get(lease.engine_id)
+            entry.note(lease, "a lease on engine %s has expired")
+            self._settle(entry)
         self.engines.fail_lost()
         alive = self.engines.alive()
         for entry in alive:

@@ -164,6 +164,8 @@ def socket_inodes(pid: int) -> set[int] | None:
     directory = f"/proc/{pid}/fd"
     try:
         names = os.listdir(directory)
+    except PermissionError:
+        return _inodes_by_info(pid)
     except OSError:
         return None
     found = set()
@@ -175,6 +177,39 @@ def socket_inodes(pid: int) -> set[int] | None:
         if target.startswith("socket:["):
             found.add(int(target[8:-1]))
     return found
+
+
+def _inodes_by_info(pid: int) -> set[int] | None:
+    """Do the same for a process of another user.
+
+    Only root may list `fd`, or who may read every file of the host. `fdinfo` takes CAP_SYS_PTRACE alone, and names
+    inodes, since Linux 5.14.
+    """
+    directory = f"/proc/{pid}/fdinfo"
+    found = set()
+    try:
+        for name in os.listdir(directory):
+            try:
+                fields = _info(f"{directory}/{name}")
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if fields["mnt_id"] == _mount_of_sockets():
+                found.add(int(fields["ino"]))
+    except (OSError, KeyError, ValueError):
+        return None
+    return found
+
+
+@functools.cache
+def _mount_of_sockets() -> str:
+    """Tell on which mount sockets are: inodes of files have the same numbers."""
+    with socket.socket(socket.AF_UNIX) as any_socket:
+        return _info(f"/proc/self/fdinfo/{any_socket.fileno()}")["mnt_id"]
+
+
+def _info(path: str) -> dict[str, str]:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
 
 
 def unix_sockets() -> dict[int, UnixSocket] | None:

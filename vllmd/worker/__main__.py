@@ -11,6 +11,11 @@ import signal
 import sys
 import traceback
 
+from . import privileges
+
+if __name__ == "__main__":
+    privileges.drop()  # before any code of the engine's environment runs
+
 import msgspec
 
 from . import measuring, plugin

@@ -8,6 +8,9 @@ from __future__ import annotations
 import pathlib
 import time
 
+LEAF = "vllmd-daemon"
+"""The cgroup beside the engines' that a daemon moves into, if its own has been given to it to divide."""
+
 _LOOK_SECONDS = 0.005
 
 
@@ -46,6 +49,21 @@ def kill(cgroup: pathlib.Path) -> None:
         (cgroup / "cgroup.kill").write_text("1")
     except FileNotFoundError:
         return  # removed, or a kernel before 5.14: the signals do it
+
+
+def leave(cgroup: pathlib.Path) -> bool:
+    """Move this process out of an engine's cgroup, so that it outlives the others in there; tell whether that worked.
+
+    The cgroup above the engines' takes nobody if controllers are in force below it; then there is a leaf beside them.
+    """
+    above = cgroup.parent.parent
+    for other in (above / LEAF, above):
+        try:
+            (other / "cgroup.procs").write_text("0")
+        except OSError:
+            continue  # is not there, or takes nobody
+        return True
+    return False
 
 
 def remove(cgroup: pathlib.Path) -> bool:

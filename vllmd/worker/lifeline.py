@@ -99,9 +99,10 @@ def end_own_tree(spec: Spec, directory: pathlib.Path, leader: Identity) -> None:
     print("vllmd: nobody owns this engine any more; it ends itself", file=sys.stderr, flush=True)
     cgroup = pathlib.Path(spec.cgroup) if spec.cgroup else None
     try:
-        if cgroup is not None:
-            # Out of the cgroup first: killing everybody in it would end this process before the clean-up.
-            (cgroup.parent.parent / "cgroup.procs").write_text("0")
+        # Out of the cgroup first: killing everybody in it would end this process before the clean-up.
+        if cgroup is not None and not cgroups.leave(cgroup):
+            print(f"vllmd: {cgroup} can't be left, so its processes are killed one by one", file=sys.stderr, flush=True)
+            cgroup = None
         Tree(spec.engine_id, leader, cgroup, directory).kill(_KILL_SECONDS)
         leftovers.remove_shared_memory(spec.engine_id)
         if cgroup is not None:
