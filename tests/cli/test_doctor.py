@@ -86,6 +86,18 @@ def test_the_interpreter_and_the_file_can_be_named(host: Path) -> None:
     assert checks["engine_python"]["level"] == "fail"
 
 
+def test_a_path_from_here(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell completes is found, and shown as the configuration wants it; a name is looked up in the PATH."""
+    (host / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(host)
+    monkeypatch.setenv("PATH", str(host))
+    for named, shown in (("./python", str(host / "python")), ("python", "python")):
+        checks = {check["check"]: check for check in document("--engine-python", named)["checks"]}
+
+        assert checks["engine_python"]["level"] == "ok"
+        assert checks["engine_python"]["found"].startswith(f"{shown}, Python 3.")
+
+
 def test_a_broken_configuration(host: Path) -> None:
     """It fails, by file and line, as `vllmd config check` says it."""
     (host / "vllmd.toml").write_text("idle_timeout = -1\n")

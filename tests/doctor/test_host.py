@@ -86,6 +86,6 @@ def test_what_is_not_there() -> None:
     assert found["memory"] == "unknown"
 
 
-def test_a_hard_limit_is_named_where_it_is_in_the_way() -> None:
-    """`ulimit -n 65536` would be refused."""
-    assert "hard limit is 4096" in by_check(judge(with_("limits", files=1024, files_hard=4096)))["nofile"].todo
+def test_a_hard_limit_bounds_what_is_advised() -> None:
+    """`ulimit -n 65536` would be refused beyond it."""
+    assert "`ulimit -n 4096`" in by_check(judge(with_("limits", files=1024, files_hard=4096)))["nofile"].todo

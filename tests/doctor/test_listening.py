@@ -48,6 +48,7 @@ def test_a_daemon_that_serves() -> None:
         (SERVED, {"locks": (HELD[0], Lock(path="y", held=True, pid=43))}, "daemon", "fail"),
         (SERVED, {"mode": 0o666}, "socket", "warn"),
         (FREE, {"listen": "127.0.0.1:8765", "port_taken": True}, "port", "fail"),
+        (FREE, {"listen": "127.0.0.1:8765", "port_taken": True, "locks": HELD}, "port", "ok"),
         (FREE, {"listen": "127.0.0.1:8765", "port_taken": False}, "port", "ok"),
         (FREE, {"listen": "127.0.0.1:8765", "port_taken": None}, "port", "unknown"),
         (SERVED, {"listen": "127.0.0.1:8765", "port_taken": True}, "port", "ok"),

@@ -24,7 +24,7 @@ _STYLES = {"ok": "green", "unknown": "dim", "warn": "yellow", "fail": "bold red"
 
 def doctor(
     engine_python: Annotated[
-        pathlib.Path | None,
+        str | None,
         typer.Option(
             metavar="PATH",
             help="The interpreter that has vLLM, in place of the configuration's.",
@@ -63,11 +63,16 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _examined(config: pathlib.Path | None, engine_python: pathlib.Path | None) -> Sequence[Section]:
+def _examined(config: pathlib.Path | None, engine_python: str | None) -> Sequence[Section]:
     from vllmd.doctor import examine
 
-    flags = {} if engine_python is None else {"engine_python": engine_python}
+    flags = {} if engine_python is None else {"engine_python": _from_here(engine_python)}
     return asyncio.run(examine.examine_sources(config, flags))
+
+
+def _from_here(program: str) -> pathlib.Path:
+    """Make a path absolute, as the configuration wants it; a bare name, which `./python` is not, is left as it is."""
+    return pathlib.Path(program).absolute() if "/" in program else pathlib.Path(program)
 
 
 def _document(sections: Iterable[Section]) -> dict[str, Any]:

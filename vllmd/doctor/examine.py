@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from vllmd.config import Settings
+from vllmd.configuration.files import NAME
 from vllmd.configuration.problems import ConfigurationError, Problem
 from vllmd.configuration.reading import Reading, Sources
 from vllmd.doctor import containment, engine, gpus, host, leftovers, listening, places
@@ -19,7 +20,7 @@ from vllmd.doctor.facts import host as see_host
 from vllmd.doctor.facts import leftovers as see_leftovers
 from vllmd.doctor.facts import listening as see_listening
 from vllmd.doctor.facts import places as see_places
-from vllmd.doctor.finding import Finding, fail, ok, unknown
+from vllmd.doctor.finding import Finding, Level, fail, unknown
 from vllmd.doctor.gpus import GpuFacts
 from vllmd.doctor.listening import ListeningFacts
 from vllmd.errors import Unavailable
@@ -27,6 +28,8 @@ from vllmd.tasks import in_thread
 
 PATIENCE_SECONDS = 25.0
 """What one look may take: a driver that is stuck, or a file system of the network, may hang for ever."""
+
+_OF_THE_SERVICE = pathlib.Path("/etc/vllmd") / NAME
 
 T = TypeVar("T")  # the PEP 695 form needs Python 3.12
 
@@ -114,7 +117,9 @@ def _configuration(reading: Reading) -> Finding:
     file = str(reading.path) if reading.path.exists() else f"defaults: there is no {reading.path}"
     changed = sorted(name for name, origin in reading.origins.items() if origin.startswith(("$", "--")))
     over = f"; over it: {', '.join(changed)}" if changed else ""
-    return ok("read from", file + over)
+    elsewhere = _OF_THE_SERVICE.exists() and reading.path != _OF_THE_SERVICE
+    todo = f"The service reads another one: --config {_OF_THE_SERVICE} examines the host for that." if elsewhere else ""
+    return Finding("read from", Level.OK, file + over, todo)
 
 
 def _gpu_count(driver: GpuFacts | None) -> int | None:

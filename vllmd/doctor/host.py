@@ -15,6 +15,7 @@ _TINY_SHARED = 64 << 20
 """Docker's default: with it several workers of one engine end in SIGBUS."""
 _FEW_FILES = 8192
 _TOO_FEW_FILES = 512
+_MANY_FILES = 65536
 _FEW_TASKS = 4096
 """A worker has some hundred threads, more on hosts with many cores."""
 _RDMA_LOCKED = _GIB
@@ -134,8 +135,8 @@ def _files(limits: Limits) -> Finding:
     found = f"{'unlimited' if soft is None else soft} ({limits.whose})"
     if soft is None or soft >= _FEW_FILES:
         return ok("nofile", found)
-    highest = "" if hard is None or hard >= 65536 else f" (the hard limit is {hard})"
-    todo = f"LimitNOFILE=65536 in the unit, or `ulimit -n 65536`{highest}: each client is a file."
+    reachable = min(_MANY_FILES, _MANY_FILES if hard is None else hard)
+    todo = f"LimitNOFILE={_MANY_FILES} in the unit, or `ulimit -n {reachable}`: each client is a file."
     return (fail if soft < _TOO_FEW_FILES else warn)("nofile", found, todo)
 
 

@@ -102,7 +102,7 @@ def _daemon(facts: ListeningFacts) -> Finding:
         )
     held = [lock for lock in facts.locks if lock.held]
     if held:
-        found = f"does not answer{pid}, and holds {held[0].path}: {facts.why or 'it may be starting'}"
+        found = f"does not answer{pid}, and holds {held[0].path}: {facts.why or 'it may be starting, or hang'}"
         return fail("daemon", found, "Look at its log (`journalctl -u vllmd -n 50`); a hung one has to be killed.")
     if facts.kind == "socket":
         return ok("daemon", "none runs; one that died left its socket, and the next replaces it")
@@ -127,7 +127,8 @@ def _port(facts: ListeningFacts) -> Finding:
         return ok("port", "none is configured")
     if facts.port_taken is None:
         return unknown("port", f"whether somebody listens on {facts.listen} can't be seen")
-    if facts.daemon is None and facts.port_taken:
+    serves = facts.daemon is not None or facts.denied or any(lock.held is not False for lock in facts.locks)
+    if not serves and facts.port_taken:
         found = f"{facts.listen} is taken, and not by this daemon"
         return fail("port", found, f"`ss -ltnp` names who has it; or set `listen` to another than {facts.listen}.")
     if facts.daemon is not None and not facts.port_taken:

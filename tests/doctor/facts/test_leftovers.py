@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import fcntl
 import mmap
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from vllmd.doctor.facts import leftovers
@@ -23,6 +25,22 @@ def test_processes_by_vllms_names() -> None:
     assert found[child.pid].name == "VLLM::Doctored"
     assert not found[child.pid].adopted
     assert not found[child.pid].dead
+
+
+def test_a_process_that_was_just_collected_is_not_told() -> None:
+    """Every process is a zombie for a moment; only who still is after a pause is told as dead."""
+    child = subprocess.Popen([sys.executable, "-c", NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        left = {one.pid: one.dead for one in leftovers.vllm_processes(pause=0.01) or ()}
+        threading.Timer(0.1, child.wait).start()
+        collected = [one.pid for one in leftovers.vllm_processes(pause=0.5) or ()]
+
+    assert left[child.pid]
+    assert child.pid not in collected
 
 
 def test_shared_memory_that_somebody_has(tmp_path: Path) -> None:

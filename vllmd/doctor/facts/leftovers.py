@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import time
 from collections.abc import Collection
 
 from vllmd.doctor.facts import locks
@@ -16,6 +17,8 @@ from vllmd.worker.spec import OWNER_LOCK
 _PROC = pathlib.Path("/proc")
 _SHARED_MEMORY = pathlib.Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
 _ENGINES = re.compile(r"(?:psm_|sem\.mp-)vllmd-([a-z0-9-]{1,24})_")
+PAUSE_SECONDS = 1.0
+_FOR_A_MOMENT = "DZX"
 _ANYBODYS = "psm_"
 """How Python's multiprocessing begins the names of its segments, vLLM's included."""
 
@@ -35,13 +38,19 @@ def look(engines: pathlib.Path, *, serving: bool) -> LeftoverFacts:
     )
 
 
-def vllm_processes() -> tuple[Process, ...] | None:
-    """List the processes with vLLM's names, and whether whoever started each is still its parent."""
+def vllm_processes(pause: float = PAUSE_SECONDS) -> tuple[Process, ...] | None:
+    """List the processes with vLLM's names, and whether whoever started each is still its parent.
+
+    Anybody is dead, or waits in the kernel, for a moment: who is so is looked at again after a pause.
+    """
     try:
         named = [stat for stat in processes() if stat.name.startswith(PREFIX)]
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return None
+    if any(stat.state in _FOR_A_MOMENT for stat in named):
+        time.sleep(pause)
+        named = [now for stat in named if (now := read_stat(stat.identity.pid)) and now.identity == stat.identity]
     return tuple(_process(stat, namespace) for stat in named)
 
 

@@ -61,8 +61,8 @@ def ask(socket: pathlib.Path, seconds: float = SECONDS) -> tuple[Daemon | None, 
     with Client(str(socket)) as client:
         try:
             host = client.status(timeout=seconds).host
-        except DaemonUnreachable as error:
-            return None, error.message
+        except DaemonUnreachable:
+            return None, ""  # nobody accepts a connection, which gRPC says in many more words
         except VllmdError as error:
             if error.code.name == "DEADLINE_EXCEEDED":
                 return None, f"no answer within {seconds:g} seconds"
