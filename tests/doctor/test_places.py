@@ -30,6 +30,8 @@ GOOD = Place(
         ({"mode": 0o775}, "fail"),
         ({"mode": 0o775, "private": False}, "ok"),
         ({"ours": False}, "warn"),
+        ({"path": "/~/.local/state/vllmd"}, "fail"),
+        ({"path": "/~/.cache/huggingface/hub", "setting": False}, "warn"),
         ({"problem": "/a/long/path is 20 bytes too long"}, "fail"),
     ],
 )

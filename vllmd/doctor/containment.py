@@ -34,7 +34,7 @@ def judge(facts: CgroupFacts) -> Iterator[Finding]:
 
 
 def _containment(facts: CgroupFacts) -> Finding:
-    where = f"in {facts.unit}" if facts.unit else "in this shell's cgroup"
+    where = f"in {facts.unit}" if facts.unit else "in this process's cgroup"
     if facts.wanted == "session":
         return ok("cgroups", "not used: containment is session")
     if facts.made:

@@ -58,6 +58,10 @@ def _place(place: Place) -> Finding:
     found = f"{place.path}{'' if place.exists else ' (not there yet)'}"
     if place.problem:
         return fail(place.what, place.problem, f"Choose a shorter {place.what}.")
+    if "/~/" in place.path:  # what Python makes of a home that nobody has
+        todo = "Set HOME for the daemon, " + ("or this directory by its setting." if place.setting else "or HF_HOME.")
+        found = f"{place.path}: HOME is not set, and the user has no home"
+        return (fail if place.setting else warn)(place.what, found, todo)
     if place.private and place.exists and place.mode is not None:
         if place.ours is False:
             return _not_ours(place, found)

@@ -29,7 +29,7 @@ def test_our_own_limits() -> None:
     facts = host.look(None, 0, host.offset())
 
     assert facts.limits.files == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert facts.limits.whose == "this shell's"
+    assert facts.limits.whose == "this process's"
 
 
 def test_the_daemons_limits() -> None:
@@ -37,7 +37,7 @@ def test_the_daemons_limits() -> None:
     gone = 2**22 + 1
 
     assert host.look(os.getpid(), 0, host.offset()).limits.whose == "the daemon's"
-    assert host.look(gone, 0, host.offset()).limits.whose == "this shell's"
+    assert host.look(gone, 0, host.offset()).limits.whose == "this process's"
 
 
 def test_the_smallest_bound_of_all_cgroups_counts(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def look(daemon_pid: int | None, gpus: int | None, earlier: Offset) -> HostFacts
         gpus: how many there are; `None` if that is unknown.
         earlier: the clocks' offset when the doctor began.
     """
-    pid, whose = (str(daemon_pid), "the daemon's") if daemon_pid is not None else ("self", "this shell's")
+    pid, whose = (str(daemon_pid), "the daemon's") if daemon_pid is not None else ("self", "this process's")
     return HostFacts(
         shared=shared_memory(_SHARED_MEMORY),
         limits=limits(_PROC / pid / "limits", whose) or _own_limits(),
@@ -133,7 +133,7 @@ def synchronized() -> bool | None:
 
 
 def _own_limits() -> Limits:
-    found = limits(_PROC / "self/limits", "this shell's")
+    found = limits(_PROC / "self/limits", "this process's")
     assert found is not None
     return found
 
