@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,6 +63,8 @@ def doctor(
 
 
 def _examined(config: pathlib.Path | None, engine_python: str | None) -> Sequence[Section]:
+    import asyncio  # only now: it would add to the start of every other command
+
     from vllmd.doctor import examine
 
     flags = {} if engine_python is None else {"engine_python": _from_here(engine_python)}

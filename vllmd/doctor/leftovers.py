@@ -103,7 +103,11 @@ def _segments(facts: LeftoverFacts) -> Finding:
         return warn("shared memory", found, f"`rm {left[0].path}`{' and so on' if len(left) > 1 else ''}.")
     if unseen:
         found = f"who has {counted(len(unseen), 'segment')} can't be seen"
-        return unknown("shared memory", found, "Root sees more processes: run the doctor as root.")
+        return unknown(
+            "shared memory",
+            found,
+            "Root sees more processes, if not those that hide from root, too; `fuser PATH` names who has one.",
+        )
     return ok(
         "shared memory", f"{counted(len(facts.segments), 'segment')}, in use" if facts.segments else "nothing left"
     )
