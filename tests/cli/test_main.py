@@ -11,7 +11,7 @@ from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.samples import status
 from vllmd.cli.main import app
 
-COMMANDS = ["status", "gpus", "plan", "load", "generate", "release", "stop", "engines", "logs", "version"]
+COMMANDS = ["status", "gpus", "plan", "load", "generate", "release", "stop", "engines", "logs", "version", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

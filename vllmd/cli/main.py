@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vllmd.cli.completion import completion
+from vllmd.cli.doctor import doctor
 from vllmd.cli.engines import engines
 from vllmd.cli.events import events
 from vllmd.cli.failures import Commands
@@ -46,8 +47,8 @@ app = typer.Typer(
 )
 
 for command in (
-    status, gpus, plan, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, events, version,
-    completion,
+    status, gpus, plan, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, doctor, events,
+    version, completion,
 ):  # fmt: skip
     app.command(help=_flowing(command.__doc__ or ""))(command)
 
