@@ -148,9 +148,19 @@ class Settings(Rules):
     Clients of the same user look for it there without being told.
     """
     socket_mode: Mode = pydantic.Field(default=0o600, ge=0, le=0o777)
-    """Who may connect, as the mode of the socket in octal.
+    """Who may connect to that socket, as its mode in octal.
 
-    The daemon's own user by default: a lease is all that is checked beyond that.
+    The daemon's own user by default, and with socket_group that group, too. Who may connect may load and generate.
+    """
+    socket_group: str | None = pydantic.Field(default=None, examples=["vllmd"])
+    """The group whose members may load and generate.
+
+    None by default: on a host of one's own there is nobody to share with. The directory must let them in as well.
+    """
+    admin_group: str | None = pydantic.Field(default=None, examples=["vllmd-admin"])
+    """The group whose members are operators: they may connect to admin.sock in runtime_dir.
+
+    None by default: the daemon's own user is its only operator.
     """
     listen: str | None = pydantic.Field(default=None, examples=["127.0.0.1:8765"])
     """HOST:PORT on loopback to listen on as well.
@@ -214,7 +224,8 @@ class Live:
 
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Where it is": ("socket", "socket_mode", "listen", "runtime_dir", "state_dir", "cache_dir"),
+    "Where it is": ("socket", "runtime_dir", "state_dir", "cache_dir"),
+    "Who may use it": ("socket_mode", "socket_group", "admin_group", "listen"),
     "What engines are": ("engine_python", "backend", "simulate", "containment", "engine_memory_max"),
     "How long engines stay": ("idle_timeout", "lease_ttl", "adoption_timeout"),
     "What engines may take": ("load_timeout", "stop_grace", "reclaim_timeout", "drain_timeout"),
@@ -227,6 +238,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 
 COMPUTED: Mapping[str, str] = {
     "socket": "vllmd.sock in runtime_dir",
+    "socket_mode": "600, or 660 with socket_group",
     "runtime_dir": "$RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/vllmd, /run/vllmd for root, or /tmp/vllmd-UID",
     "state_dir": "$STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, /var/lib/vllmd for root, or ~/.local/state/vllmd",
     "cache_dir": "$CACHE_DIRECTORY, $XDG_CACHE_HOME/vllmd, or ~/.cache/vllmd",
@@ -234,7 +246,18 @@ COMPUTED: Mapping[str, str] = {
 }
 """The defaults that depend on where the daemon runs."""
 
-BY_UPGRADE = frozenset({"socket", "socket_mode", "listen", "cache_dir", "engine_python", "engine_memory_max"})
+BY_UPGRADE = frozenset(
+    {
+        "socket",
+        "socket_mode",
+        "socket_group",
+        "admin_group",
+        "listen",
+        "cache_dir",
+        "engine_python",
+        "engine_memory_max",
+    }
+)
 """Settings that an upgrade in place (SIGUSR2) changes, which keeps the engines: they are used up at the start."""
 
 BY_RESTART = frozenset({"runtime_dir", "state_dir", "backend", "simulate", "containment"})

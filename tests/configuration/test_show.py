@@ -19,6 +19,8 @@ def reading(tmp_path: Path, text: str, **environment: str) -> Reading:
 EVERYTHING = """\
 socket = "/a/s"
 socket_mode = "660"
+socket_group = "users"
+admin_group = "admins"
 listen = "127.0.0.1:1"
 runtime_dir = "/a"
 state_dir = "/b"

@@ -1,20 +1,26 @@
-"""The gRPC server: its sockets, health and reflection.
+"""The gRPC servers: their sockets, health and reflection.
 
 gRPC binds silently over a live Unix socket, takes its clients, and unlinks whatever is at the path when it
-stops, a successor's socket included. So the socket is bound under a name of this process, given its mode,
+stops, a successor's socket included. So each socket is bound under a name of this process, given its mode,
 and then renamed into place; who may do so is decided by a lock (`daemon.claim`).
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
-import os
 import pathlib
+from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from vllmd.api.access import Role
+from vllmd.api.callers import Caller
+from vllmd.api.doors import Door
+from vllmd.api.guard import Guard
 from vllmd.errors import NotPossible
 from vllmd.v1 import engine_service_pb2, host_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceServicer, add_EngineServiceServicer_to_server
@@ -58,39 +64,49 @@ def check_listen(address: str) -> None:
 
 
 class Server:
-    """The daemon's gRPC server."""
+    """The daemon's gRPC servers, which all serve the same: one a listener, as a call does not tell by which it came."""
 
     def __init__(self, engine_service: EngineServiceServicer, host_service: HostServiceServicer) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._engine_service = engine_service
+        self._host_service = host_service
         self._health = health.aio.HealthServicer()
-        self._socket: pathlib.Path | None = None
-        add_EngineServiceServicer_to_server(engine_service, self._server)
-        add_HostServiceServicer_to_server(host_service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._servers: list[grpc.aio.Server] = []
+        self._sockets: list[pathlib.Path] = []
 
-    async def start(self, socket: pathlib.Path, mode: int, listen: str | None) -> None:
-        """Serve on a Unix socket, and on TCP if *listen* is given.
+    async def start(self, doors: Sequence[Door], listen: str | None = None) -> None:
+        """Serve on Unix sockets, and on TCP if *listen* is given; the last door is the last to be seen.
 
         Raises:
             NotPossible: an address can't be bound.
         """
-        own = socket.with_name(f".{socket.name}.{os.getpid()}")
-        own.unlink(missing_ok=True)
-        try:
-            self._server.add_insecure_port(f"unix:{own}")
+        with contextlib.ExitStack() as undo:
+            for door in doors:
+                door.private.unlink(missing_ok=True)
+                undo.callback(door.private.unlink, missing_ok=True)  # gRPC would leave it
+                self._bind(_at_door(door), f"unix:{door.private}", str(door.path))
             if listen is not None:
                 check_listen(listen)
-                self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            own.unlink(missing_ok=True)  # gRPC would leave it
-            raise NotPossible("LISTEN_FAILED", f"{listen or socket} can't be bound: {error}") from error
-        await self._server.start()
-        own.chmod(mode)
-        own.rename(socket)
-        self._socket = socket
+                self._bind(_at_port(listen), listen, listen)
+            for server in self._servers:
+                await server.start()
+            for door in doors:
+                door.open()
+            for door in doors:
+                door.private.rename(door.path)
+                self._sockets.append(door.path)
         await self.set_serving(True)
+
+    def _bind(self, guard: Guard, address: str, shown: str) -> None:
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[guard])
+        add_EngineServiceServicer_to_server(self._engine_service, server)
+        add_HostServiceServicer_to_server(self._host_service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise NotPossible("LISTEN_FAILED", f"{shown} can't be bound: {error}") from error
+        self._servers.append(server)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether to send work here."""
@@ -100,6 +116,17 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Stop serving; calls still running get *grace* seconds."""
-        if self._socket is not None:
-            self._socket.unlink(missing_ok=True)
-        await self._server.stop(grace)
+        for socket in reversed(self._sockets):
+            socket.unlink(missing_ok=True)
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+
+def _at_door(door: Door) -> Guard:
+    caller = Caller(role=door.role, way=door.path.name)
+    return Guard(caller.way, door.remedy, lambda details: caller)
+
+
+def _at_port(listen: str) -> Guard:
+    """Whoever comes by TCP is a user: any user of the host can."""
+    caller = Caller(role=Role.USER, way=listen)
+    return Guard(caller.way, "Operators come by the daemon's admin.sock.", lambda details: caller)

@@ -90,6 +90,8 @@ def _settings(given: Mapping[str, Given], environment: Mapping[str, str]) -> Set
     values.setdefault("state_dir", default_state_dir(environment))
     for name in ("socket", "cache_dir", "state_dir"):
         values[name] = values[name].absolute()
+    if values.get("socket_group") is not None:
+        values.setdefault("socket_mode", 0o660)
     if values.get("simulate") is not None:
         values.setdefault("backend", "fake")
     try:

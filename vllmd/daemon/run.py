@@ -16,7 +16,7 @@ from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.config import Settings
 from vllmd.configuration.reading import Sources
-from vllmd.daemon import build
+from vllmd.daemon import build, entrance
 from vllmd.daemon.claim import claimed
 from vllmd.daemon.reload import Reloading
 from vllmd.daemon.signals import Signals, Wish
@@ -87,7 +87,7 @@ async def run(settings: Settings, sources: Sources) -> End:
             engine_python=str(settings.engine_python),
         )
         server = api.Server(EngineService(parts.scheduler), host_service)
-        await server.start(settings.socket, settings.socket_mode, settings.listen)
+        await server.start(entrance.doors(settings), settings.listen)
         works = {
             "tick": parts.scheduler.tick(),
             "journal": parts.scheduler.journal.keep(),

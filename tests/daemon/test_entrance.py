@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllmd.api.access import Role
+from vllmd.config import Settings
+from vllmd.daemon.entrance import doors, problems
+
+
+def settings(**given: Any) -> Settings:
+    """Settings of a daemon in /r."""
+    needed = {"socket": "/r/vllmd.sock", "runtime_dir": "/r", "state_dir": "/s", "cache_dir": "/c", "backend": "fake"}
+    return Settings.model_validate({**needed, **given})
+
+
+def test_ones_own_daemon_is_ones_own() -> None:
+    """Without any setting, both sockets are open to the daemon's user and nobody else."""
+    operators, users = doors(settings())
+
+    assert (operators.path, operators.role, operators.mode) == (Path("/r/admin.sock"), Role.OPERATOR, 0o600)
+    assert (users.path, users.role, users.mode) == (Path("/r/vllmd.sock"), Role.USER, 0o600)
+    assert users.remedy == "Operators connect to /r/admin.sock, which is open to the daemon's own user."
+
+
+def test_groups_share_it() -> None:
+    """Each socket is open to the group that is named for it."""
+    operators, users = doors(settings(socket_group="1", socket_mode=0o660, admin_group="2"))
+
+    assert (operators.group, operators.mode) == ("2", 0o660)
+    assert (users.group, users.mode) == ("1", 0o660)
+    assert "and the group 2" in users.remedy
+
+
+@pytest.mark.parametrize("name", ["socket_group", "admin_group"])
+def test_a_group_that_is_not_there(name: str) -> None:
+    """It is told before anything is made."""
+    ((setting, error),) = problems(settings(**{name: "no-such-group"}))
+
+    assert setting == name
+    assert error.reason == "NO_SUCH_GROUP"
+    assert problems(settings(**{name: "1"})) == []
+
+
+def test_the_operators_socket_is_not_for_all() -> None:
+    """It can't be both."""
+    ((setting, error),) = problems(settings(socket="/r/admin.sock"))
+
+    assert setting == "socket"
+    assert error.reason == "SOCKET_TAKEN"

@@ -1,0 +1,52 @@
+"""By which sockets the daemon is reached, by its settings."""
+
+from __future__ import annotations
+
+from vllmd.api.access import Role
+from vllmd.api.doors import Door, group_id
+from vllmd.config import Settings
+from vllmd.errors import NotPossible
+
+ADMIN = "admin.sock"
+_GROUP_MODE = 0o660
+_OWN_MODE = 0o600
+
+
+def doors(settings: Settings) -> tuple[Door, Door]:
+    """Tell which sockets there are: first that of operators, so that who sees the other sees both."""
+    operators = Door(
+        path=settings.runtime_dir / ADMIN,
+        role=Role.OPERATOR,
+        mode=_OWN_MODE if settings.admin_group is None else _GROUP_MODE,
+        group=settings.admin_group,
+    )
+    users = Door(
+        path=settings.socket,
+        role=Role.USER,
+        mode=settings.socket_mode,
+        group=settings.socket_group,
+        remedy=f"Operators connect to {operators.path}, which is open to {whose(settings)}.",
+    )
+    return operators, users
+
+
+def whose(settings: Settings) -> str:
+    """Say who is an operator."""
+    own = "the daemon's own user"
+    return own if settings.admin_group is None else f"{own} and the group {settings.admin_group}"
+
+
+def problems(settings: Settings) -> list[tuple[str, NotPossible]]:
+    """List what speaks against it, each with the setting that it is about."""
+    found: list[tuple[str, NotPossible]] = []
+    for name in ("socket_group", "admin_group"):
+        group: str | None = getattr(settings, name)
+        try:
+            if group is not None:
+                group_id(group)
+        except NotPossible as refused:
+            found.append((name, refused))
+    if settings.socket == settings.runtime_dir / ADMIN:
+        message = f"{settings.socket} is the operators' socket: clients need another."
+        found.append(("socket", NotPossible("SOCKET_TAKEN", message, socket=settings.socket)))
+    return found
