@@ -7,7 +7,6 @@ show` and docs/configuration.md say of it. Where values come from is `vllmd.conf
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -163,9 +162,24 @@ class Settings(Rules):
     None by default: the daemon's own user is its only operator.
     """
     listen: str | None = pydantic.Field(default=None, examples=["127.0.0.1:8765"])
-    """HOST:PORT on loopback to listen on as well.
+    """HOST:PORT to listen on as well: on loopback, or anywhere with TLS and a way to tell who connects.
 
-    Nothing by default: any user of the host could connect.
+    Nothing by default: any user of the host could connect. Who comes by it is a user, and no operator.
+    """
+    tls_certificate: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/tls.crt"])
+    """The certificate, with those that it was issued by, for TLS on listen.
+
+    None by default: loopback needs none. A new file counts for the next connection.
+    """
+    tls_key: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/tls.key"])
+    """The key of tls_certificate, without a passphrase.
+
+    None by default, as there is no certificate.
+    """
+    tls_client_ca: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/clients.crt"])
+    """By whom the certificates of clients must be issued; who has none can't connect to listen.
+
+    None by default: then clients are not asked for one.
     """
     runtime_dir: pathlib.Path
     """Where sockets and the engines' directories go.
@@ -225,7 +239,15 @@ class Live:
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Where it is": ("socket", "runtime_dir", "state_dir", "cache_dir"),
-    "Who may use it": ("socket_mode", "socket_group", "admin_group", "listen"),
+    "Who may use it": (
+        "socket_mode",
+        "socket_group",
+        "admin_group",
+        "listen",
+        "tls_certificate",
+        "tls_key",
+        "tls_client_ca",
+    ),
     "What engines are": ("engine_python", "backend", "simulate", "containment", "engine_memory_max"),
     "How long engines stay": ("idle_timeout", "lease_ttl", "adoption_timeout"),
     "What engines may take": ("load_timeout", "stop_grace", "reclaim_timeout", "drain_timeout"),
@@ -253,6 +275,9 @@ BY_UPGRADE = frozenset(
         "socket_group",
         "admin_group",
         "listen",
+        "tls_certificate",
+        "tls_key",
+        "tls_client_ca",
         "cache_dir",
         "engine_python",
         "engine_memory_max",
@@ -262,33 +287,3 @@ BY_UPGRADE = frozenset(
 
 BY_RESTART = frozenset({"runtime_dir", "state_dir", "backend", "simulate", "containment"})
 """Settings that only a restart changes, which ends the engines: by them a daemon finds those of its predecessor."""
-
-
-def default_runtime_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Tell where sockets go: systemd's directory, the user's, or `/run/vllmd` for root."""
-    if directory := environment.get("RUNTIME_DIRECTORY"):
-        return pathlib.Path(directory.partition(":")[0])
-    if directory := environment.get("XDG_RUNTIME_DIR"):
-        return pathlib.Path(directory) / "vllmd"
-    if os.geteuid() == 0:
-        return pathlib.Path("/run/vllmd")
-    return pathlib.Path(f"/tmp/vllmd-{os.geteuid()}")  # noqa: S108 - made with mode 0700 and checked to be ours
-
-
-def default_cache_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Tell where compiled kernels go: systemd's directory or the user's."""
-    if directory := environment.get("CACHE_DIRECTORY"):
-        return pathlib.Path(directory.partition(":")[0])
-    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return pathlib.Path(home) / "vllmd"
-
-
-def default_state_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Tell where the journal goes: systemd's directory, the user's, or `/var/lib/vllmd` for root."""
-    if directory := environment.get("STATE_DIRECTORY"):
-        return pathlib.Path(directory.partition(":")[0])
-    if home := environment.get("XDG_STATE_HOME"):
-        return pathlib.Path(home) / "vllmd"
-    if os.geteuid() == 0:
-        return pathlib.Path("/var/lib/vllmd")
-    return pathlib.Path(os.path.expanduser("~")) / ".local/state/vllmd"

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from vllmd.api.access import Role
+from vllmd.api.port import Port
 from vllmd.config import Settings
-from vllmd.daemon.entrance import doors, problems
+from vllmd.daemon.entrance import doors, port, problems
+
+DATA = Path(__file__).parents[1] / "data" / "tls"
 
 
 def settings(**given: Any) -> Settings:
@@ -50,3 +53,40 @@ def test_the_operators_socket_is_not_for_all() -> None:
 
     assert setting == "socket"
     assert error.reason == "SOCKET_TAKEN"
+
+
+TLS = {
+    "tls_certificate": DATA / "server.crt",
+    "tls_key": DATA / "server.key",
+    "tls_client_ca": DATA / "clients.crt",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "reason"),
+    [
+        ({"listen": "0.0.0.0:1"}, "listen", "LISTEN_REFUSED"),
+        ({**TLS, "listen": "0.0.0.0:1", "tls_client_ca": None}, "listen", "LISTEN_REFUSED"),
+        ({**TLS, "tls_key": None}, "tls_certificate", "TLS_INCOMPLETE"),
+        ({**TLS, "tls_certificate": None}, "tls_key", "TLS_INCOMPLETE"),
+        ({"tls_client_ca": "/x"}, "tls_client_ca", "TLS_INCOMPLETE"),
+        ({**TLS, "tls_key": DATA / "other.key"}, "tls_certificate", "TLS_UNUSABLE"),
+    ],
+)
+def test_what_speaks_against_tcp(given: dict[str, Any], setting: str, reason: str) -> None:
+    """Each is named with its setting, before anything is made."""
+    ((name, error),) = problems(settings(**given))
+
+    assert (name, error.reason) == (setting, reason)
+
+
+def test_tcp() -> None:
+    """On loopback as it is; anywhere with certificates of both sides."""
+    anywhere = settings(listen="0.0.0.0:1", **TLS)
+    found = port(anywhere)
+
+    assert port(settings()) is None
+    assert port(settings(listen="127.0.0.1:1")) == Port("127.0.0.1:1")
+    assert problems(settings(listen="127.0.0.1:1")) == problems(anywhere) == []
+    assert found is not None
+    assert found.credentials() is not None

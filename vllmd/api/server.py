@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import pathlib
 from collections.abc import Sequence
 
@@ -21,6 +20,7 @@ from vllmd.api.access import Role
 from vllmd.api.callers import Caller
 from vllmd.api.doors import Door
 from vllmd.api.guard import Guard
+from vllmd.api.port import Port
 from vllmd.errors import NotPossible
 from vllmd.v1 import engine_service_pb2, host_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceServicer, add_EngineServiceServicer_to_server
@@ -44,25 +44,6 @@ _OPTIONS = (
 )
 
 
-def check_listen(address: str) -> None:
-    """Check that a TCP address is on loopback: anything else needs TLS, which is yet to come.
-
-    Raises:
-        NotPossible: it is not.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise NotPossible(
-            "LISTEN_REFUSED",
-            f"--listen {address} is refused: without TLS only loopback is, such as 127.0.0.1:8765.",
-            address=address,
-        )
-
-
 class Server:
     """The daemon's gRPC servers, which all serve the same: one a listener, as a call does not tell by which it came."""
 
@@ -73,8 +54,8 @@ class Server:
         self._servers: list[grpc.aio.Server] = []
         self._sockets: list[pathlib.Path] = []
 
-    async def start(self, doors: Sequence[Door], listen: str | None = None) -> None:
-        """Serve on Unix sockets, and on TCP if *listen* is given; the last door is the last to be seen.
+    async def start(self, doors: Sequence[Door], port: Port | None = None) -> None:
+        """Serve on Unix sockets, and on TCP if a port is given; the last door is the last to be seen.
 
         Raises:
             NotPossible: an address can't be bound.
@@ -84,9 +65,8 @@ class Server:
                 door.private.unlink(missing_ok=True)
                 undo.callback(door.private.unlink, missing_ok=True)  # gRPC would leave it
                 self._bind(_at_door(door), f"unix:{door.private}", str(door.path))
-            if listen is not None:
-                check_listen(listen)
-                self._bind(_at_port(listen), listen, listen)
+            if port is not None:
+                self._bind(_at_port(port), port.address, port.address, port.credentials())
             for server in self._servers:
                 await server.start()
             for door in doors:
@@ -96,14 +76,17 @@ class Server:
                 self._sockets.append(door.path)
         await self.set_serving(True)
 
-    def _bind(self, guard: Guard, address: str, shown: str) -> None:
+    def _bind(self, guard: Guard, address: str, shown: str, credentials: grpc.ServerCredentials | None = None) -> None:
         server = grpc.aio.server(options=_OPTIONS, interceptors=[guard])
         add_EngineServiceServicer_to_server(self._engine_service, server)
         add_HostServiceServicer_to_server(self._host_service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            server.add_insecure_port(address)
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise NotPossible("LISTEN_FAILED", f"{shown} can't be bound: {error}") from error
         self._servers.append(server)
@@ -126,7 +109,7 @@ def _at_door(door: Door) -> Guard:
     return Guard(caller.way, door.remedy, lambda details: caller)
 
 
-def _at_port(listen: str) -> Guard:
-    """Whoever comes by TCP is a user: any user of the host can."""
-    caller = Caller(role=Role.USER, way=listen)
+def _at_port(port: Port) -> Guard:
+    """Whoever comes by TCP is a user: any user of the host can, or whoever has a certificate."""
+    caller = Caller(role=Role.USER, way=port.address)
     return Guard(caller.way, "Operators come by the daemon's admin.sock.", lambda details: caller)

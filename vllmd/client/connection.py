@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import grpc
 
-from vllmd.client import retries
+from vllmd.client import credentials, retries
 from vllmd.client.errors import DaemonUnreachable, VllmdError, from_call
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Connection:
     def __init__(self, target: str, connect_timeout: float = 0.0) -> None:
         self.target = target
         self._patience = connect_timeout
-        self.channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self.channel = credentials.channel(target, CHANNEL_OPTIONS, credentials.from_environment())
 
     def unary(
         self,

@@ -10,7 +10,6 @@ import pathlib
 import shutil
 
 from vllmd import __version__
-from vllmd.api import server as api
 from vllmd.config import Live, Settings
 from vllmd.daemon import entrance
 from vllmd.daemon.claim import check_socket, make_private
@@ -70,11 +69,6 @@ def problems(settings: Settings) -> list[tuple[str, VllmdError]]:
         arguments.check_host(own, settings.allowed_engine_args)
     except InvalidRequest as refused:
         found.append(("engine_args", refused))
-    if settings.listen is not None:
-        try:
-            api.check_listen(settings.listen)
-        except NotPossible as refused:
-            found.append(("listen", refused))
     found += entrance.problems(settings)
     if settings.backend == "vllm" and shutil.which(settings.engine_python) is None:
         message = f"--engine-python {settings.engine_python} is no program that can be run."

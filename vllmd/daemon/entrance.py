@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from vllmd.api import tls
 from vllmd.api.access import Role
 from vllmd.api.doors import Door, group_id
+from vllmd.api.port import Port, check_listen
+from vllmd.api.tls import Certificates
 from vllmd.config import Settings
 from vllmd.errors import NotPossible
 
@@ -49,4 +54,40 @@ def problems(settings: Settings) -> list[tuple[str, NotPossible]]:
     if settings.socket == settings.runtime_dir / ADMIN:
         message = f"{settings.socket} is the operators' socket: clients need another."
         found.append(("socket", NotPossible("SOCKET_TAKEN", message, socket=settings.socket)))
+    found += _of_tcp(settings)
     return found
+
+
+def port(settings: Settings) -> Port | None:
+    """Tell where TCP is listened on, if it is; raises `NotPossible` if its certificate can't be used."""
+    if settings.listen is None:
+        return None
+    files = _files(settings)
+    return Port(settings.listen, Certificates(files) if files is not None else None)
+
+
+def _files(settings: Settings) -> tls.Files | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return tls.Files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+def _of_tcp(settings: Settings) -> Iterator[tuple[str, NotPossible]]:
+    names = ("tls_certificate", "tls_key", "tls_client_ca")
+    given = [name for name in names if getattr(settings, name) is not None]
+    files = _files(settings)
+    if given and files is None:
+        missing = next(name for name in names if name not in given)
+        message = f"{given[0]} is of no use without {missing}."
+        yield given[0], NotPossible("TLS_INCOMPLETE", message, missing=missing)
+        return
+    if settings.listen is not None:
+        try:
+            check_listen(settings.listen, tls=files is not None, known=settings.tls_client_ca is not None)
+        except NotPossible as refused:
+            yield "listen", refused
+    if files is not None:
+        try:
+            tls.read(files)
+        except NotPossible as refused:
+            yield "tls_certificate", refused

@@ -56,6 +56,7 @@ _METAVARS = {
     "listen": "HOST:PORT",
     "engine_python": "PATH",
     "socket": "PATH",
+    **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"), "PATH"),
     "simulate": "GPUS",
     "allowed_engine_args": "NAME",
     "engine_args": "NAME=VALUE",

@@ -87,7 +87,7 @@ async def run(settings: Settings, sources: Sources) -> End:
             engine_python=str(settings.engine_python),
         )
         server = api.Server(EngineService(parts.scheduler), host_service)
-        await server.start(entrance.doors(settings), settings.listen)
+        await server.start(entrance.doors(settings), entrance.port(settings))
         works = {
             "tick": parts.scheduler.tick(),
             "journal": parts.scheduler.journal.keep(),
