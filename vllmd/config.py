@@ -181,6 +181,11 @@ class Settings(Rules):
 
     None by default: then clients are not asked for one.
     """
+    token_file: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/tokens.toml"])
+    """The tokens that calls over listen must bring, hashed; `vllmd token new NAME` makes one.
+
+    None by default: then no call needs one, nor can it be an operator's. A new file counts for the next call.
+    """
     runtime_dir: pathlib.Path
     """Where sockets and the engines' directories go.
 
@@ -247,6 +252,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "tls_certificate",
         "tls_key",
         "tls_client_ca",
+        "token_file",
     ),
     "What engines are": ("engine_python", "backend", "simulate", "containment", "engine_memory_max"),
     "How long engines stay": ("idle_timeout", "lease_ttl", "adoption_timeout"),
@@ -278,6 +284,7 @@ BY_UPGRADE = frozenset(
         "tls_certificate",
         "tls_key",
         "tls_client_ca",
+        "token_file",
         "cache_dir",
         "engine_python",
         "engine_memory_max",

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.fakes.host import Host
+from tests.fakes.host import Host, eventually
 from tests.fakes.served import connected, details_of, host_service_of, reason_of, serving, status_of, watchdog_of
 from vllmd.api.access import Role
 from vllmd.api.doors import Door
@@ -92,12 +91,9 @@ async def test_a_stream_is_written_down_as_it_begins_and_ends(caplog: pytest.Log
         await served.host.WatchEvents(host_service_pb2.WatchEventsRequest(last=1)).read()
         call = served.host.WatchEvents(host_service_pb2.WatchEventsRequest(follow=True))
         host.ground.events.record(Kind.DAEMON, "something")
-        while len(audited(caplog)) < 3:
-            await asyncio.sleep(0.002)
+        await eventually(lambda: len(audited(caplog)) == 3)
         call.cancel()
-        async with asyncio.timeout(10):
-            while len(audited(caplog)) < 4:
-                await asyncio.sleep(0.002)
+        await eventually(lambda: len(audited(caplog)) == 4)
 
         about = "WatchEvents follow=true, operator by s"
         assert audited(caplog)[:2] == ["WatchEvents, operator by s: begun", "WatchEvents, operator by s: OK"]

@@ -33,6 +33,7 @@ def test_what_the_environment_says() -> None:
     environ = {"VLLMD_CA": "/ca", "VLLMD_CLIENT_CERTIFICATE": "/c", "VLLMD_CLIENT_KEY": ""}
 
     assert from_environment(environ) == Credentials("/ca", "/c", None)
+    assert "secret" not in repr(from_environment({"VLLMD_TOKEN": "secret"}))
     assert from_environment({}) == Credentials()
 
 
@@ -53,6 +54,26 @@ def test_a_daemon_of_somebody_else_is_none(address: str, monkeypatch: pytest.Mon
     with pytest.raises(DaemonUnreachable):
         connection.wait_until_ready(0.5)
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [
+        ("tls://gpu-host:1", True),
+        ("unix:/run/vllmd/vllmd.sock", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("dns:///localhost:1", True),
+        ("gpu-host:1", False),
+        ("10.0.0.1:1", False),
+    ],
+)
+def test_a_token_goes_where_nobody_else_reads_it(target: str, sent: bool) -> None:
+    """To another host only over TLS."""
+    expected = (("authorization", "Bearer secret"),) if sent else ()
+
+    assert Credentials(token="secret").metadata(target) == expected
+    assert Credentials().metadata(target) == ()
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -70,6 +70,7 @@ TLS = {
         ({**TLS, "tls_key": None}, "tls_certificate", "TLS_INCOMPLETE"),
         ({**TLS, "tls_certificate": None}, "tls_key", "TLS_INCOMPLETE"),
         ({"tls_client_ca": "/x"}, "tls_client_ca", "TLS_INCOMPLETE"),
+        ({"token_file": "/nowhere"}, "token_file", "TOKENS_UNUSABLE"),
         ({**TLS, "tls_key": DATA / "other.key"}, "tls_certificate", "TLS_UNUSABLE"),
     ],
 )
@@ -78,6 +79,18 @@ def test_what_speaks_against_tcp(given: dict[str, Any], setting: str, reason: st
     ((name, error),) = problems(settings(**given))
 
     assert (name, error.reason) == (setting, reason)
+
+
+def test_tokens_tell_who_connects(tmp_path: Path) -> None:
+    """So TLS is enough with them."""
+    file = tmp_path / "tokens"
+    file.write_text("")
+    given = settings(**{**TLS, "tls_client_ca": None, "listen": "0.0.0.0:1", "token_file": file})
+    found = port(given)
+
+    assert problems(given) == []
+    assert found is not None
+    assert found.tokens is not None
 
 
 def test_tcp() -> None:

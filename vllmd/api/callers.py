@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
+from collections.abc import Callable
 
 from vllmd.api.access import Role
+from vllmd.api.tokens import Token
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +17,24 @@ class Caller:
     role: Role
     way: str
     """The listener, such as `admin.sock` or `127.0.0.1:8765`."""
+    token: Token | None = None
+    """What was presented, where tokens count."""
 
     def __str__(self) -> str:
-        return f"{self.role} by {self.way}"
+        name = f" with the token {self.token.name}" if self.token is not None else ""
+        return f"{self.role} by {self.way}{name}"
+
+
+current: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
+"""Who makes the call that runs, where that limits what it may; gRPC has a task of its own for each call."""
+
+
+def check_model(model: Callable[[], str]) -> None:
+    """Check that whoever calls may use a model, which is asked for only where that is limited.
+
+    Raises:
+        Denied: it is none of the token's.
+    """
+    caller = current.get()
+    if caller is not None and caller.token is not None and caller.token.models is not None:
+        caller.token.check_model(model())

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 
-from vllmd.api import access, audit
+from vllmd.api import access, audit, callers, tokens
 from vllmd.api.access import Role
 from vllmd.api.callers import Caller
 from vllmd.api.status import abort
-from vllmd.errors import VllmdError
+from vllmd.api.tokens import Token, Tokens
+from vllmd.errors import Unauthenticated, VllmdError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # no generic at run time
@@ -25,39 +27,77 @@ class Guard(grpc.aio.ServerInterceptor):
     """The interceptor of one listener.
 
     Args:
-        way: the listener, as callers are told.
+        caller: what whoever comes by it is, unless tokens say more.
         remedy: what somebody does who is denied there, as a sentence.
-        identify: tells who makes a call; raises `VllmdError` if that is nobody who may come by here.
+        tokens: one of which each call must bring; `None` if none is asked for.
     """
 
-    def __init__(self, way: str, remedy: str, identify: Callable[[Details], Caller]) -> None:
-        self._way = way
+    def __init__(self, caller: Caller, remedy: str, tokens: Tokens | None = None) -> None:
+        self._caller = caller
         self._remedy = remedy
-        self._identify = identify
+        self._tokens = tokens
 
     async def intercept_service(self, continuation: Continuation, details: Details) -> Handler | None:
         """Find what serves a call, if it may be made."""
         handler = await continuation(details)
         if handler is None:  # there is no such method, as gRPC will say
             return handler
-        who: Caller | str = self._way
+        method = details.method
+        who: Caller | str = self._caller.way
         try:
             who = caller = self._identify(details)
-            access.check(details.method, caller.role, self._way, self._remedy)
+            access.check(method, caller.role, caller.way, self._remedy)
         except VllmdError as error:
-            return _replaced(handler, _refusing(details.method, who, error))
-        if access.needed(details.method) is Role.OPERATOR:
-            return _replaced(handler, _audited(details.method, caller, _behaviour(handler)))
-        return handler
+            return _replaced(handler, _refusing(method, who, error))
+        behaviour = _behaviour(handler)
+        if self._tokens is not None and caller.token is not None:
+            counted = self._tokens if method in access.COUNTED else None
+            behaviour = _limited(caller, caller.token, counted, behaviour)
+        if access.needed(method) is Role.OPERATOR:
+            behaviour = _audited(method, caller, behaviour)
+        return handler if behaviour == _behaviour(handler) else _replaced(handler, behaviour)
+
+    def _identify(self, details: Details) -> Caller:
+        if self._tokens is None:
+            return self._caller
+        presented = tokens.presented(details.invocation_metadata or ())
+        if presented is None:
+            message = "A token is needed here: as metadata, `authorization: Bearer TOKEN`; vllmd-cli takes VLLMD_TOKEN."
+            raise Unauthenticated("TOKEN_MISSING", message, way=self._caller.way)
+        token = self._tokens.find(presented)
+        if token is None:
+            message = (
+                "There is no such token: it was withdrawn, or is cut short. An operator makes one: vllmd token new."
+            )
+            raise Unauthenticated("TOKEN_UNKNOWN", message, way=self._caller.way)
+        return dataclasses.replace(self._caller, role=token.role, token=token)
 
 
 def _refusing(method: str, who: Caller | str, error: VllmdError) -> Callable[[Any, Context], Awaitable[None]]:
     async def refuse(request: Any, context: Context) -> None:
-        if access.needed(method) is Role.OPERATOR:
+        if access.needed(method) is Role.OPERATOR or error.reason == "TOKEN_UNKNOWN":  # somebody may be trying
             audit.Record(method, request, who).denied(error)
         await abort(context, error)
 
     return refuse
+
+
+def _limited(caller: Caller, token: Token, counted: Tokens | None, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(request: Any, context: Context) -> Any:
+        callers.current.set(caller)
+        try:
+            with counted.running(token) if counted is not None else contextlib.nullcontext():
+                return await behaviour(request, context)
+        except VllmdError as error:
+            await abort(context, error)
+
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        callers.current.set(caller)
+        async with contextlib.aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                yield response
+
+    return stream if inspect.isasyncgenfunction(behaviour) else call
 
 
 def _audited(method: str, caller: Caller, behaviour: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ import ipaddress
 import grpc
 
 from vllmd.api.tls import Certificates
+from vllmd.api.tokens import Tokens
 from vllmd.errors import NotPossible
 
 
@@ -19,6 +20,8 @@ class Port:
     """HOST:PORT."""
     certificates: Certificates | None = None
     """What is shown there; without it there is no TLS."""
+    tokens: Tokens | None = None
+    """One of which each call must bring; `None` if none is asked for."""
 
     def credentials(self) -> grpc.ServerCredentials | None:
         """Make gRPC's form of the certificates."""
@@ -44,7 +47,7 @@ def check_listen(address: str, *, tls: bool = False, known: bool = False) -> Non
     if not tls:
         raise _refused(address, "is refused: without TLS (tls_certificate) only loopback is, such as 127.0.0.1:8765")
     if not known:
-        raise _refused(address, "is refused: whoever reaches it could load models; set tls_client_ca")
+        raise _refused(address, "is refused: whoever reaches it could load models; set token_file or tls_client_ca")
 
 
 def _is_loopback(host: str) -> bool:

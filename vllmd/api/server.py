@@ -105,11 +105,12 @@ class Server:
 
 
 def _at_door(door: Door) -> Guard:
-    caller = Caller(role=door.role, way=door.path.name)
-    return Guard(caller.way, door.remedy, lambda details: caller)
+    return Guard(Caller(role=door.role, way=door.path.name), door.remedy)
 
 
 def _at_port(port: Port) -> Guard:
-    """Whoever comes by TCP is a user: any user of the host can, or whoever has a certificate."""
+    """Whoever comes by TCP is a user, unless a token says otherwise: any user of the host can come."""
     caller = Caller(role=Role.USER, way=port.address)
-    return Guard(caller.way, "Operators come by the daemon's admin.sock.", lambda details: caller)
+    if port.tokens is None:
+        return Guard(caller, "Operators come by the daemon's admin.sock.")
+    return Guard(caller, "Operators have a token of that role, or come by the daemon's admin.sock.", port.tokens)

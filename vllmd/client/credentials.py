@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -23,11 +24,19 @@ class Credentials:
     """By whom the daemon's certificate is issued; `None` for whom gRPC trusts."""
     certificate: str | None = None
     key: str | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+    """What calls bring along, where nobody else can read it."""
+
+    def metadata(self, target: str) -> tuple[tuple[str, str], ...]:
+        """Tell what calls bring along to a daemon: on the way to another host only what is encrypted."""
+        if self.token is None or not (target.startswith((TLS, "unix:")) or _is_loopback(target)):
+            return ()
+        return (("authorization", f"Bearer {self.token}"),)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Credentials:
-    """Take `VLLMD_CA`, `VLLMD_CLIENT_CERTIFICATE` and `VLLMD_CLIENT_KEY`."""
-    names = ("VLLMD_CA", "VLLMD_CLIENT_CERTIFICATE", "VLLMD_CLIENT_KEY")
+    """Take `VLLMD_CA`, `VLLMD_CLIENT_CERTIFICATE`, `VLLMD_CLIENT_KEY` and `VLLMD_TOKEN`."""
+    names = ("VLLMD_CA", "VLLMD_CLIENT_CERTIFICATE", "VLLMD_CLIENT_KEY", "VLLMD_TOKEN")
     return Credentials(*(environ.get(name) or None for name in names))
 
 
@@ -45,6 +54,14 @@ def channel(target: str, options: Sequence[tuple[str, int]], credentials: Creden
         message = f"{error.filename} can't be read, which VLLMD_CA, VLLMD_CLIENT_CERTIFICATE or VLLMD_CLIENT_KEY names"
         raise DaemonUnreachable(target, f"{message}: {error.strerror}", request_sent=False) from error
     return grpc.secure_channel(target.removeprefix(TLS), grpc.ssl_channel_credentials(*parts), options=options)
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.removeprefix("dns:").lstrip("/").rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may be anywhere
 
 
 def _read(path: str | None) -> bytes | None:

@@ -89,7 +89,7 @@ def _settings(given: Mapping[str, Given], environment: Mapping[str, str]) -> Set
     values.setdefault("socket", runtime / "vllmd.sock")
     values.setdefault("cache_dir", default_cache_dir(environment))
     values.setdefault("state_dir", default_state_dir(environment))
-    for name in ("socket", "cache_dir", "state_dir", "tls_certificate", "tls_key", "tls_client_ca"):
+    for name in ("socket", "cache_dir", "state_dir", "tls_certificate", "tls_key", "tls_client_ca", "token_file"):
         if values.get(name) is not None:
             values[name] = values[name].absolute()
     if values.get("socket_group") is not None:

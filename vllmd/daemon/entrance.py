@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vllmd.api import tls
+from vllmd.api import tls, tokens
 from vllmd.api.access import Role
 from vllmd.api.doors import Door, group_id
 from vllmd.api.port import Port, check_listen
 from vllmd.api.tls import Certificates
+from vllmd.api.tokens import Tokens
 from vllmd.config import Settings
 from vllmd.errors import NotPossible
 
@@ -59,17 +60,25 @@ def problems(settings: Settings) -> list[tuple[str, NotPossible]]:
 
 
 def port(settings: Settings) -> Port | None:
-    """Tell where TCP is listened on, if it is; raises `NotPossible` if its certificate can't be used."""
+    """Tell where TCP is listened on, if it is; raises `NotPossible` if its certificate or tokens can't be used."""
     if settings.listen is None:
         return None
     files = _files(settings)
-    return Port(settings.listen, Certificates(files) if files is not None else None)
+    return Port(
+        settings.listen,
+        Certificates(files) if files is not None else None,
+        Tokens(settings.token_file) if settings.token_file is not None else None,
+    )
 
 
 def _files(settings: Settings) -> tls.Files | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     return tls.Files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+def _known(settings: Settings) -> bool:
+    return settings.tls_client_ca is not None or settings.token_file is not None
 
 
 def _of_tcp(settings: Settings) -> Iterator[tuple[str, NotPossible]]:
@@ -83,7 +92,7 @@ def _of_tcp(settings: Settings) -> Iterator[tuple[str, NotPossible]]:
         return
     if settings.listen is not None:
         try:
-            check_listen(settings.listen, tls=files is not None, known=settings.tls_client_ca is not None)
+            check_listen(settings.listen, tls=files is not None, known=_known(settings))
         except NotPossible as refused:
             yield "listen", refused
     if files is not None:
@@ -91,3 +100,8 @@ def _of_tcp(settings: Settings) -> Iterator[tuple[str, NotPossible]]:
             tls.read(files)
         except NotPossible as refused:
             yield "tls_certificate", refused
+    if settings.token_file is not None:
+        try:
+            tokens.read(settings.token_file)
+        except NotPossible as refused:
+            yield "token_file", refused

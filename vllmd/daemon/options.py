@@ -38,6 +38,8 @@ examples:
         keep an engine that nobody has a lease on loaded for ten minutes
   vllmd config show --defaults > vllmd.toml
         every setting with its default and the reason for it, to begin with
+  vllmd token new alice --role user
+        make a token for who comes by --listen, and the line of --token-file for it
   vllmd --simulate 2xRTX3090
         a host with two GPUs that are not there and engines without a model, to try plans and policies
 
@@ -56,7 +58,7 @@ _METAVARS = {
     "listen": "HOST:PORT",
     "engine_python": "PATH",
     "socket": "PATH",
-    **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"), "PATH"),
+    **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca", "token_file"), "PATH"),
     "simulate": "GPUS",
     "allowed_engine_args": "NAME",
     "engine_args": "NAME=VALUE",
