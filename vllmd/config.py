@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -131,6 +130,11 @@ class Rules(pydantic.BaseModel):
 
     None by default: whoever may connect could do whatever the daemon's user may. The last source counts alone.
     """
+    model_roots: tuple[pathlib.Path, ...] = pydantic.Field(default=(), examples=[["/srv/models"]])
+    """Directories that models may be loaded from by a path, with all below them, after links; the hub's are not meant.
+
+    None by default, which is all that the daemon can read: who shares it names them. The last source counts alone.
+    """
     engine_args: dict[str, Any] = pydantic.Field(default_factory=dict, examples=[{"max_num_seqs": 64}])
     """Engine arguments of every engine, where clients leave them open; by vLLM's names.
 
@@ -240,57 +244,3 @@ class Live:
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-
-
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Where it is": ("socket", "runtime_dir", "state_dir", "cache_dir"),
-    "Who may use it": (
-        "socket_mode",
-        "socket_group",
-        "admin_group",
-        "listen",
-        "tls_certificate",
-        "tls_key",
-        "tls_client_ca",
-        "token_file",
-    ),
-    "What engines are": ("engine_python", "backend", "simulate", "containment", "engine_memory_max"),
-    "How long engines stay": ("idle_timeout", "lease_ttl", "adoption_timeout"),
-    "What engines may take": ("load_timeout", "stop_grace", "reclaim_timeout", "drain_timeout"),
-    "When engines fail": ("restart_limit", "restart_window", "stall_timeout"),
-    "The watchdog": ("watchdog_interval", "foreign_orphans", "orphan_grace"),
-    "Logs": ("log_level", "log_limit_bytes"),
-    "How models are loaded": ("use_case", "allowed_engine_args", "engine_args"),
-}
-"""All settings in the order in which people are shown them."""
-
-COMPUTED: Mapping[str, str] = {
-    "socket": "vllmd.sock in runtime_dir",
-    "socket_mode": "600, or 660 with socket_group",
-    "runtime_dir": "$RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/vllmd, /run/vllmd for root, or /tmp/vllmd-UID",
-    "state_dir": "$STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, /var/lib/vllmd for root, or ~/.local/state/vllmd",
-    "cache_dir": "$CACHE_DIRECTORY, $XDG_CACHE_HOME/vllmd, or ~/.cache/vllmd",
-    "engine_python": "the daemon's own",
-}
-"""The defaults that depend on where the daemon runs."""
-
-BY_UPGRADE = frozenset(
-    {
-        "socket",
-        "socket_mode",
-        "socket_group",
-        "admin_group",
-        "listen",
-        "tls_certificate",
-        "tls_key",
-        "tls_client_ca",
-        "token_file",
-        "cache_dir",
-        "engine_python",
-        "engine_memory_max",
-    }
-)
-"""Settings that an upgrade in place (SIGUSR2) changes, which keeps the engines: they are used up at the start."""
-
-BY_RESTART = frozenset({"runtime_dir", "state_dir", "backend", "simulate", "containment"})
-"""Settings that only a restart changes, which ends the engines: by them a daemon finds those of its predecessor."""

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from tests.host.running import Home, RunningDaemon, home, until
-from vllmd.config import BY_RESTART, BY_UPGRADE, Rules, Settings
+from vllmd.config import Rules, Settings
+from vllmd.configuration.catalog import BY_RESTART, BY_UPGRADE
 from vllmd.configuration.reading import Reading, Sources
 from vllmd.daemon import build
 from vllmd.daemon.reload import Reloading, changes, differing
