@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -44,13 +45,21 @@ _OPTIONS = (
 )
 
 
+class Health(health.aio.HealthServicer):
+    """gRPC's own, but for `List`, which that has not got: it would write a traceback for whoever calls it."""
+
+    async def List(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Say that there is no such method."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "List is not implemented: use Check.")
+
+
 class Server:
     """The daemon's gRPC servers, which all serve the same: one a listener, as a call does not tell by which it came."""
 
     def __init__(self, engine_service: EngineServiceServicer, host_service: HostServiceServicer) -> None:
         self._engine_service = engine_service
         self._host_service = host_service
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._servers: list[grpc.aio.Server] = []
         self._sockets: list[pathlib.Path] = []
 
