@@ -158,7 +158,7 @@ class Settings(Rules):
     socket_group: str | None = pydantic.Field(default=None, examples=["vllmd"])
     """The group whose members may load and generate.
 
-    None by default: on a host of one's own there is nobody to share with. The directory must let them in as well.
+    None by default: on a host of one's own there is nobody to share with.
     """
     admin_group: str | None = pydantic.Field(default=None, examples=["vllmd-admin"])
     """The group whose members are operators: they may connect to admin.sock in runtime_dir.

@@ -91,7 +91,7 @@ async def test_a_certificate_that_can_not_be_used_changes_nothing(
         assert sum("with the certificate that is in force" in record.message for record in caplog.records) == 2
 
 
-async def test_who_has_no_certificate_is_not_let_in(tmp_path: Path) -> None:
+async def test_who_has_no_certificate_is_not_let_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where the settings name who issues them; who has one is a user."""
     async with listening(files(tmp_path, clients=True)) as address:
         pid = await ask(address, client="client")
@@ -104,6 +104,7 @@ async def test_who_has_no_certificate_is_not_let_in(tmp_path: Path) -> None:
 
         assert pid == os.getpid()
         assert reason_of(denied.value) == "OPERATOR_NEEDED"
+        assert f'user by {address} with the certificate of "alice": OPERATOR_NEEDED' in caplog.text
 
 
 @pytest.mark.parametrize(

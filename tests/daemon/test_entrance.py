@@ -8,7 +8,7 @@ import pytest
 from vllmd.api.access import Role
 from vllmd.api.port import Port
 from vllmd.config import Settings
-from vllmd.daemon.entrance import doors, port, problems
+from vllmd.daemon.entrance import doors, let_in, port, problems
 
 DATA = Path(__file__).parents[1] / "data" / "tls"
 
@@ -35,6 +35,16 @@ def test_groups_share_it() -> None:
     assert (operators.group, operators.mode) == ("2", 0o660)
     assert (users.group, users.mode) == ("1", 0o660)
     assert "and the group 2" in users.remedy
+
+
+def test_groups_are_let_through_to_their_sockets(tmp_path: Path) -> None:
+    """And nobody is where there are none: the directory stays as whoever made it wanted it."""
+    tmp_path.chmod(0o700)
+    let_in(settings(runtime_dir=tmp_path))
+    before = tmp_path.stat().st_mode & 0o777
+    let_in(settings(runtime_dir=tmp_path, admin_group="1"))
+
+    assert (before, tmp_path.stat().st_mode & 0o777) == (0o700, 0o711)
 
 
 @pytest.mark.parametrize("name", ["socket_group", "admin_group"])

@@ -180,3 +180,25 @@ def test_a_user_and_an_operator_of_ones_own_daemon() -> None:
         assert stopped.returncode == 0, stopped.stderr
         assert f'StopEngine name="{name}", user by vllmd.sock: OPERATOR_NEEDED' in log
         assert f'StopEngine name="{name}", operator by admin.sock: OK after' in log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+def test_groups_come_by_their_sockets() -> None:
+    """Whoever is in neither comes by none."""
+    users, operators, nobody = 60001, 60002, 60003
+    program = (
+        "import os, socket, sys\n"
+        "os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(60004)\n"
+        "socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    )
+    with home("--backend", "fake", "--socket-group", str(users), "--admin-group", str(operators)) as place:
+        daemon = place.start()
+        found = {}
+        for name, path in (("users", daemon.users_socket), ("operators", daemon.socket)):
+            for group in (users, operators, nobody):
+                command = [sys.executable, "-c", program, str(path), str(group)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+                assert done.returncode == 0 or "PermissionError" in done.stderr
+                found[name, group] = done.returncode == 0
+
+        assert [way for way, open_to in found.items() if open_to] == [("users", users), ("operators", operators)]

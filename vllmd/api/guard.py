@@ -76,7 +76,7 @@ class Guard(grpc.aio.ServerInterceptor):
 def _refusing(method: str, who: Caller | str, error: VllmdError) -> Callable[[Any, Context], Awaitable[None]]:
     async def refuse(request: Any, context: Context) -> None:
         if access.needed(method) is Role.OPERATOR or error.reason == "TOKEN_UNKNOWN":  # somebody may be trying
-            audit.Record(method, request, who).denied(error)
+            audit.Record(method, request, who, context).denied(error)
         await abort(context, error)
 
     return refuse
@@ -93,16 +93,20 @@ def _limited(caller: Caller, token: Token, counted: Tokens | None, behaviour: Ca
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         callers.current.set(caller)
-        async with contextlib.aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                yield response
+        try:
+            with counted.running(token) if counted is not None else contextlib.nullcontext():
+                async with contextlib.aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+        except VllmdError as error:
+            await abort(context, error)
 
     return stream if inspect.isasyncgenfunction(behaviour) else call
 
 
 def _audited(method: str, caller: Caller, behaviour: Callable[..., Any]) -> Callable[..., Any]:
     async def call(request: Any, context: Context) -> Any:
-        record = audit.Record(method, request, caller)
+        record = audit.Record(method, request, caller, context)
         try:
             response = await behaviour(request, context)
         except BaseException as error:
@@ -112,7 +116,7 @@ def _audited(method: str, caller: Caller, behaviour: Callable[..., Any]) -> Call
         return response
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        record = audit.Record(method, request, caller)
+        record = audit.Record(method, request, caller, context)
         record.write(audit.BEGUN)
         try:
             async with contextlib.aclosing(behaviour(request, context)) as responses:

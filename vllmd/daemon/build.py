@@ -90,6 +90,7 @@ def make_directories(settings: Settings) -> None:
     """
     for directory in (settings.runtime_dir, engines_root(settings), settings.cache_dir, settings.state_dir):
         make_private(directory)
+    entrance.let_in(settings)
     settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for door in entrance.doors(settings):
         check_socket(door.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 
 from vllmd.api import tls, tokens
@@ -16,6 +17,7 @@ from vllmd.errors import NotPossible
 ADMIN = "admin.sock"
 _GROUP_MODE = 0o660
 _OWN_MODE = 0o600
+_WAY_THROUGH = 0o011
 
 
 def doors(settings: Settings) -> tuple[Door, Door]:
@@ -40,6 +42,17 @@ def whose(settings: Settings) -> str:
     """Say who is an operator."""
     own = "the daemon's own user"
     return own if settings.admin_group is None else f"{own} and the group {settings.admin_group}"
+
+
+def let_in(settings: Settings) -> None:
+    """Let groups through to the sockets, where a setting names any; all else in the directory is closed by itself.
+
+    Raises:
+        OSError: the directory is not ours to change.
+    """
+    if settings.socket_group is not None or settings.admin_group is not None:
+        mode = stat.S_IMODE(settings.runtime_dir.stat().st_mode)
+        settings.runtime_dir.chmod(mode | _WAY_THROUGH)
 
 
 def problems(settings: Settings) -> list[tuple[str, NotPossible]]:
