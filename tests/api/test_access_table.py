@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from tests.fakes.host import Host
+from tests.fakes.methods import methods
 from tests.fakes.ports import free_port
 from tests.fakes.served import host_service_of, reason_of, watchdog_of
 from vllmd.api.access import RULES, Role
@@ -128,9 +129,9 @@ def expected(way: Way, method: str) -> str:
 async def test_every_cell(way: Way) -> None:
     """No listener lets in more than its role, and none less."""
     async with listening(way.name) as address, channel(address, way) as connected:
-        found = {method: await outcome(connected, way, method) for method in RULES}
+        found = {method: await outcome(connected, way, method) for method in methods()}
 
-    assert found == {method: expected(way, method) for method in RULES}
+    assert found == {method: expected(way, method) for method in methods()}
 
 
 async def test_without_a_certificate_there_is_no_connection() -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
+from pathlib import Path
 
 import pytest
 
 from vllmd.api.access import Role
-from vllmd.api.callers import Caller, check_model, current
-from vllmd.api.tokens import Token
-from vllmd.errors import Denied
+from vllmd.api.callers import Caller, check_model, counted, current
+from vllmd.api.tokens import Token, Tokens, line
+from vllmd.errors import Denied, Exhausted
 
 
 def caller(*models: str) -> Caller:
@@ -31,6 +33,24 @@ def test_who_is_not_limited_is_not_asked(who: Caller | None) -> None:
         check_model(lambda: pytest.fail("it was looked for"))
 
     contextvars.copy_context().run(check)
+
+
+def test_requests_are_counted_where_there_is_a_limit(tmp_path: Path) -> None:
+    """And of nobody else."""
+    file = tmp_path / "tokens.toml"
+    file.write_text(line("ci", "a", "user", 1))
+    tokens = Tokens(file)
+    limited = dataclasses.replace(caller(), token=tokens.find("a"), tokens=tokens)
+
+    def check(who: Caller | None) -> None:
+        current.set(who)
+        with counted(), counted():
+            pass
+
+    contextvars.copy_context().run(check, None)
+    contextvars.copy_context().run(check, Caller(role=Role.USER, way="vllmd.sock"))
+    with pytest.raises(Exhausted):
+        contextvars.copy_context().run(check, limited)
 
 
 def test_who_is_limited_is() -> None:

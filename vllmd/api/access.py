@@ -57,10 +57,6 @@ RULES: Mapping[str, Role] = {
 """The least role that may call each method."""
 
 
-COUNTED = frozenset({_ENGINES + "Generate"})
-"""What a token may have only so many of at once: what makes engines work. A lease that is held costs them nothing."""
-
-
 def needed(method: str) -> Role:
     """Tell which role a method takes."""
     return RULES.get(method, Role.OPERATOR)

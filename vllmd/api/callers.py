@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from vllmd.api.access import Role
-from vllmd.api.tokens import Token
+from vllmd.api.tokens import Token, Tokens
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,8 @@ class Caller:
     """The listener, such as `admin.sock` or `127.0.0.1:8765`."""
     token: Token | None = None
     """What was presented, where tokens count."""
+    tokens: Tokens | None = None
+    """Of which that is one."""
 
     def __str__(self) -> str:
         name = f" with the token {self.token.name}" if self.token is not None else ""
@@ -27,6 +31,18 @@ class Caller:
 
 current: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
 """Who makes the call that runs, where that limits what it may; gRPC has a task of its own for each call."""
+
+
+def counted() -> AbstractContextManager[None]:
+    """Count a request of whoever calls while it runs; raises `Exhausted` if that is one too many.
+
+    It is for what makes engines work: a lease that is held costs them nothing. It is over before the client hears of
+    the end, so that the next request may be made at once.
+    """
+    caller = current.get()
+    if caller is None or caller.token is None or caller.tokens is None:
+        return contextlib.nullcontext()
+    return caller.tokens.running(caller.token)
 
 
 def check_model(model: Callable[[], str]) -> None:

@@ -87,7 +87,7 @@ class EngineService(EngineServiceServicer):
         prompt = parse.prompt(request)
         params = parse.sampling_params(request.sampling_params)
         callers.check_model(lambda: self._model_of(lease_id, engine_id))
-        with self._scheduler.generating(lease_id, engine_id, prompt, params) as stream:
+        with callers.counted(), self._scheduler.generating(lease_id, engine_id, prompt, params) as stream:
             first: float | None = None
             while True:
                 chunk = await stream.next()

@@ -14,7 +14,7 @@ from vllmd.api import access, audit, callers, tokens
 from vllmd.api.access import Role
 from vllmd.api.callers import Caller
 from vllmd.api.status import abort
-from vllmd.api.tokens import Token, Tokens
+from vllmd.api.tokens import Tokens
 from vllmd.errors import Unauthenticated, VllmdError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,9 +50,8 @@ class Guard(grpc.aio.ServerInterceptor):
         except VllmdError as error:
             return _replaced(handler, _refusing(method, who, error))
         behaviour = _behaviour(handler)
-        if self._tokens is not None and caller.token is not None:
-            counted = self._tokens if method in access.COUNTED else None
-            behaviour = _limited(caller, caller.token, counted, behaviour)
+        if caller.token is not None:
+            behaviour = _known(caller, behaviour)
         if access.needed(method) is Role.OPERATOR:
             behaviour = _audited(method, caller, behaviour)
         return handler if behaviour == _behaviour(handler) else _replaced(handler, behaviour)
@@ -70,7 +69,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 "There is no such token: it was withdrawn, or is cut short. An operator makes one: vllmd token new."
             )
             raise Unauthenticated("TOKEN_UNKNOWN", message, way=self._caller.way)
-        return dataclasses.replace(self._caller, role=token.role, token=token)
+        return dataclasses.replace(self._caller, role=token.role, token=token, tokens=self._tokens)
 
 
 def _refusing(method: str, who: Caller | str, error: VllmdError) -> Callable[[Any, Context], Awaitable[None]]:
@@ -82,24 +81,18 @@ def _refusing(method: str, who: Caller | str, error: VllmdError) -> Callable[[An
     return refuse
 
 
-def _limited(caller: Caller, token: Token, counted: Tokens | None, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+def _known(caller: Caller, behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method know who calls it."""
+
     async def call(request: Any, context: Context) -> Any:
         callers.current.set(caller)
-        try:
-            with counted.running(token) if counted is not None else contextlib.nullcontext():
-                return await behaviour(request, context)
-        except VllmdError as error:
-            await abort(context, error)
+        return await behaviour(request, context)
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
         callers.current.set(caller)
-        try:
-            with counted.running(token) if counted is not None else contextlib.nullcontext():
-                async with contextlib.aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        yield response
-        except VllmdError as error:
-            await abort(context, error)
+        async with contextlib.aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                yield response
 
     return stream if inspect.isasyncgenfunction(behaviour) else call
 
