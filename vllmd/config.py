@@ -7,10 +7,8 @@ show` and docs/configuration.md say of it. Where values come from is `vllmd.conf
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 import sys
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -132,6 +130,11 @@ class Rules(pydantic.BaseModel):
 
     None by default: whoever may connect could do whatever the daemon's user may. The last source counts alone.
     """
+    model_roots: tuple[pathlib.Path, ...] = pydantic.Field(default=(), examples=[["/srv/models"]])
+    """Directories that models may be loaded from by a path, with all below them, after links; the hub's are not meant.
+
+    None by default, which is all that the daemon can read: who shares it names them. The last source counts alone.
+    """
     engine_args: dict[str, Any] = pydantic.Field(default_factory=dict, examples=[{"max_num_seqs": 64}])
     """Engine arguments of every engine, where clients leave them open; by vLLM's names.
 
@@ -148,14 +151,44 @@ class Settings(Rules):
     Clients of the same user look for it there without being told.
     """
     socket_mode: Mode = pydantic.Field(default=0o600, ge=0, le=0o777)
-    """Who may connect, as the mode of the socket in octal.
+    """Who may connect to that socket, as its mode in octal.
 
-    The daemon's own user by default: a lease is all that is checked beyond that.
+    The daemon's own user by default, and with socket_group that group, too. Who may connect may load and generate.
+    """
+    socket_group: str | None = pydantic.Field(default=None, examples=["vllmd"])
+    """The group whose members may load and generate.
+
+    None by default: on a host of one's own there is nobody to share with.
+    """
+    admin_group: str | None = pydantic.Field(default=None, examples=["vllmd-admin"])
+    """The group whose members are operators: they may connect to admin.sock in runtime_dir.
+
+    None by default: the daemon's own user is its only operator.
     """
     listen: str | None = pydantic.Field(default=None, examples=["127.0.0.1:8765"])
-    """HOST:PORT on loopback to listen on as well.
+    """HOST:PORT to listen on as well: on loopback, or anywhere with TLS and a way to tell who connects.
 
-    Nothing by default: any user of the host could connect.
+    Nothing by default: any user of the host could connect. Who comes by it is a user, and no operator.
+    """
+    tls_certificate: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/tls.crt"])
+    """The certificate, with those that it was issued by, for TLS on listen.
+
+    None by default: loopback needs none. A new file counts for the next connection.
+    """
+    tls_key: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/tls.key"])
+    """The key of tls_certificate, without a passphrase.
+
+    None by default, as there is no certificate.
+    """
+    tls_client_ca: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/clients.crt"])
+    """By whom the certificates of clients must be issued; who has none can't connect to listen.
+
+    None by default: then clients are not asked for one.
+    """
+    token_file: pathlib.Path | None = pydantic.Field(default=None, examples=["/etc/vllmd/tokens.toml"])
+    """The tokens that calls over listen must bring, hashed; `vllmd token new NAME` makes one.
+
+    None by default: then no call needs one, nor can it be an operator's. A new file counts for the next call.
     """
     runtime_dir: pathlib.Path
     """Where sockets and the engines' directories go.
@@ -211,61 +244,3 @@ class Live:
 
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-
-
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Where it is": ("socket", "socket_mode", "listen", "runtime_dir", "state_dir", "cache_dir"),
-    "What engines are": ("engine_python", "backend", "simulate", "containment", "engine_memory_max"),
-    "How long engines stay": ("idle_timeout", "lease_ttl", "adoption_timeout"),
-    "What engines may take": ("load_timeout", "stop_grace", "reclaim_timeout", "drain_timeout"),
-    "When engines fail": ("restart_limit", "restart_window", "stall_timeout"),
-    "The watchdog": ("watchdog_interval", "foreign_orphans", "orphan_grace"),
-    "Logs": ("log_level", "log_limit_bytes"),
-    "How models are loaded": ("use_case", "allowed_engine_args", "engine_args"),
-}
-"""All settings in the order in which people are shown them."""
-
-COMPUTED: Mapping[str, str] = {
-    "socket": "vllmd.sock in runtime_dir",
-    "runtime_dir": "$RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/vllmd, /run/vllmd for root, or /tmp/vllmd-UID",
-    "state_dir": "$STATE_DIRECTORY, $XDG_STATE_HOME/vllmd, /var/lib/vllmd for root, or ~/.local/state/vllmd",
-    "cache_dir": "$CACHE_DIRECTORY, $XDG_CACHE_HOME/vllmd, or ~/.cache/vllmd",
-    "engine_python": "the daemon's own",
-}
-"""The defaults that depend on where the daemon runs."""
-
-BY_UPGRADE = frozenset({"socket", "socket_mode", "listen", "cache_dir", "engine_python", "engine_memory_max"})
-"""Settings that an upgrade in place (SIGUSR2) changes, which keeps the engines: they are used up at the start."""
-
-BY_RESTART = frozenset({"runtime_dir", "state_dir", "backend", "simulate", "containment"})
-"""Settings that only a restart changes, which ends the engines: by them a daemon finds those of its predecessor."""
-
-
-def default_runtime_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Tell where sockets go: systemd's directory, the user's, or `/run/vllmd` for root."""
-    if directory := environment.get("RUNTIME_DIRECTORY"):
-        return pathlib.Path(directory.partition(":")[0])
-    if directory := environment.get("XDG_RUNTIME_DIR"):
-        return pathlib.Path(directory) / "vllmd"
-    if os.geteuid() == 0:
-        return pathlib.Path("/run/vllmd")
-    return pathlib.Path(f"/tmp/vllmd-{os.geteuid()}")  # noqa: S108 - made with mode 0700 and checked to be ours
-
-
-def default_cache_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Tell where compiled kernels go: systemd's directory or the user's."""
-    if directory := environment.get("CACHE_DIRECTORY"):
-        return pathlib.Path(directory.partition(":")[0])
-    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return pathlib.Path(home) / "vllmd"
-
-
-def default_state_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-    """Tell where the journal goes: systemd's directory, the user's, or `/var/lib/vllmd` for root."""
-    if directory := environment.get("STATE_DIRECTORY"):
-        return pathlib.Path(directory.partition(":")[0])
-    if home := environment.get("XDG_STATE_HOME"):
-        return pathlib.Path(home) / "vllmd"
-    if os.geteuid() == 0:
-        return pathlib.Path("/var/lib/vllmd")
-    return pathlib.Path(os.path.expanduser("~")) / ".local/state/vllmd"

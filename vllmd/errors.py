@@ -5,6 +5,8 @@
     ├─ NotFound                    no such engine, lease or model
     ├─ NotPossible                 can't be done in this state, or never on this host
     ├─ Exhausted                   does not fit now; try again later
+    ├─ Denied                      this caller may not
+    ├─ Unauthenticated             who calls is not known
     ├─ Unavailable                 this daemon or engine can't right now
     ├─ Cancelled                   somebody stopped it on purpose
     └─ EngineFailed                an engine failed; carries the end of its log
@@ -47,6 +49,14 @@ class Exhausted(VllmdError):
     """It does not fit now."""
 
     retry_seconds = 5.0
+
+
+class Denied(VllmdError):
+    """Who calls is known, and may not."""
+
+
+class Unauthenticated(VllmdError):
+    """Who calls is not known."""
 
 
 class Unavailable(VllmdError):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import stat
@@ -15,8 +16,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.fakes.host import Host
 from tests.fakes.served import connected, host_service_of, serving, watchdog_of
+from vllmd.api.access import Role
+from vllmd.api.doors import Door
 from vllmd.api.engine_service import EngineService
-from vllmd.api.server import SERVICES, Server, check_listen
+from vllmd.api.port import Port
+from vllmd.api.server import SERVICES, Server
 from vllmd.errors import NotPossible
 from vllmd.v1 import host_service_pb2
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
@@ -36,6 +40,11 @@ async def server() -> AsyncIterator[tuple[Server, Path]]:
         assert list(directory.iterdir()) == []
 
 
+def door(path: Path, role: Role = Role.OPERATOR, mode: int = 0o600) -> Door:
+    """A socket that is to be served."""
+    return Door(path=path, role=role, mode=mode, remedy="Use the other one.")
+
+
 @contextlib.contextmanager
 def bound_port() -> Iterator[int]:
     """A port of this host that somebody listens on."""
@@ -50,51 +59,11 @@ async def health(channel: grpc.aio.Channel, service: str) -> str:
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:0", "127.0.0.1:8765", "127.9.9.9:1", "[::1]:1", "localhost:8765", "127.0.0.1:65535"]
-)
-def test_loopback_may_be_listened_on(address: str) -> None:
-    """Nobody outside of this host can connect there."""
-    check_listen(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "0.0.0.0:8765",
-        "[::]:8765",
-        "192.168.1.4:8765",
-        "10.0.0.1:1",
-        "gpu-host.example.org:8765",
-        "localhost.example.org:1",
-        "127.0.0.1.example.org:1",
-        "127.1:8765",
-        "localhost:x",
-        "localhost:",
-        "localhost",
-        "127.0.0.1",
-        "127.0.0.1:65536",
-        "127.0.0.1:-1",
-        "127.0.0.1:8²",
-        "127.0.0.1:٣",
-        "127.0.0.1: 1",
-        ":8765",
-        "",
-    ],
-)
-def test_anything_else_is_refused(address: str) -> None:
-    """Without TLS nobody outside may connect, and an address that is none is no loopback either."""
-    with pytest.raises(NotPossible, match=r"--listen .* is refused") as refused:
-        check_listen(address)
-
-    assert refused.value.reason == "LISTEN_REFUSED"
-
-
 async def test_the_socket_has_its_mode_and_its_place() -> None:
     """It is bound under another name and moved into place, so nobody sees it with a wrong mode."""
     async with server() as (made, path):
         path.write_text("left by a daemon that was killed")
-        await made.start(path, 0o660, None)
+        await made.start([door(path, mode=0o660)])
         status = path.stat()
         names = [entry.name for entry in path.parent.iterdir()]
         async with connected(path) as channel:
@@ -106,12 +75,36 @@ async def test_the_socket_has_its_mode_and_its_place() -> None:
         assert answer.host.pid == os.getpid()
 
 
+async def test_two_sockets_serve_the_same() -> None:
+    """A lease that was got by one is good by the other; only who may what differs."""
+    async with server() as (made, path):
+        await made.start([door(path.with_name("a")), door(path, Role.USER)])
+        seen = []
+        for socket in (path.with_name("a"), path):
+            async with connected(socket) as channel:
+                answer = await HostServiceStub(channel).GetStatus(host_service_pb2.GetStatusRequest())
+                seen.append(answer.host.pid)
+
+        assert seen == [os.getpid()] * 2
+        assert sorted(entry.name for entry in path.parent.iterdir()) == ["a", "s"]
+
+
+async def test_a_socket_that_its_group_can_not_have_is_not_there() -> None:
+    """Nor is the other one: a daemon that is half open helps nobody."""
+    async with server() as (made, path):
+        wrong = dataclasses.replace(door(path), group="no-such-group")
+        with pytest.raises(NotPossible, match="no group no-such-group"):
+            await made.start([door(path.with_name("a")), wrong])
+
+        assert list(path.parent.iterdir()) == []
+
+
 async def test_tcp_on_loopback() -> None:
     """The same services answer there."""
     with bound_port() as port:
         pass
     async with server() as (made, path):
-        await made.start(path, 0o600, f"127.0.0.1:{port}")
+        await made.start([door(path)], Port(f"127.0.0.1:{port}"))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             answer = await HostServiceStub(channel).GetStatus(host_service_pb2.GetStatusRequest())
 
@@ -122,7 +115,7 @@ async def test_a_port_that_is_taken() -> None:
     """The daemon does not start, says which address it is about, and leaves nothing behind."""
     async with server() as (made, path):
         with bound_port() as port, pytest.raises(NotPossible, match=f"127.0.0.1:{port} can't be bound") as refused:
-            await made.start(path, 0o600, f"127.0.0.1:{port}")
+            await made.start([door(path)], Port(f"127.0.0.1:{port}"))
 
         assert refused.value.reason == "LISTEN_FAILED"
         assert not path.exists()
@@ -132,7 +125,7 @@ async def test_a_socket_path_that_is_too_long() -> None:
     """A path that does not fit into a socket's address is refused in words."""
     async with server() as (made, path):
         with pytest.raises(NotPossible, match="can't be bound"):
-            await made.start(path.with_name("x" * 120), 0o600, None)
+            await made.start([door(path.with_name("x" * 120))])
 
 
 async def test_health_tells_whether_to_send_work() -> None:

@@ -92,6 +92,8 @@ def test_every_error_has_one_code_and_one_error_info(kind: type[VllmdError]) -> 
         ("NotFound", "NOT_FOUND"),
         ("NotPossible", "FAILED_PRECONDITION"),
         ("Exhausted", "RESOURCE_EXHAUSTED"),
+        ("Denied", "PERMISSION_DENIED"),
+        ("Unauthenticated", "UNAUTHENTICATED"),
         ("Unavailable", "UNAVAILABLE"),
         ("Cancelled", "CANCELLED"),
         ("EngineFailed", "INTERNAL"),
@@ -102,7 +104,7 @@ def test_the_class_decides_the_code(kind: str, code: str) -> None:
     error: VllmdError = getattr(errors, kind)("SOME_REASON", "Something happened.")
 
     assert code_pb2.Code.Name(status.to_status(error).code) == code
-    assert len(CLASSES) == 7
+    assert len(CLASSES) == 9
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from vllmd.client.target import default_target, is_private, normalize
+from vllmd.client.target import default_target, is_private, may_connect, normalize
 
 NOTHING = frozenset[str]()
 OWN = "/run/user/1000/vllmd/vllmd.sock"
 WITHOUT_XDG = f"/tmp/vllmd-{os.geteuid()}/vllmd.sock"
+OWN_ADMIN = "/run/user/1000/vllmd/admin.sock"
+SERVICE_ADMIN = "/run/vllmd/admin.sock"
 SERVICE = "/run/vllmd/vllmd.sock"
 
 
@@ -23,6 +25,42 @@ def test_address_in_the_environment_wins() -> None:
 def test_own_daemon_comes_before_the_service() -> None:
     """A socket in the user's runtime directory is the user's own daemon."""
     assert default_target({"XDG_RUNTIME_DIR": "/run/user/1000"}, {OWN}.__contains__) == f"unix:{OWN}"
+
+
+@pytest.mark.parametrize(
+    ("open_to_us", "expected"),
+    [
+        ({OWN_ADMIN}, OWN_ADMIN),
+        ({SERVICE_ADMIN}, OWN),
+        (set(), OWN),
+    ],
+)
+def test_operators_come_by_their_own_socket(open_to_us: set[str], expected: str) -> None:
+    """Of the daemon that is meant, if it lets them; that of another daemon does not draw them there."""
+    environ = {"XDG_RUNTIME_DIR": "/run/user/1000"}
+    target = default_target(environ, {OWN, SERVICE}.__contains__, NOTHING.__contains__, open_to_us.__contains__)
+
+    assert target == f"unix:{expected}"
+
+
+def test_operators_of_the_service() -> None:
+    """Without a daemon of their own they get the service's; who is none gets its other socket."""
+    for open_to_us, expected in ((frozenset({SERVICE_ADMIN}), SERVICE_ADMIN), (NOTHING, SERVICE)):
+        there = {SERVICE, SERVICE_ADMIN}
+        target = default_target({}, there.__contains__, NOTHING.__contains__, open_to_us.__contains__)
+
+        assert target == f"unix:{expected}"
+
+
+def test_who_may_connect(tmp_path: Path) -> None:
+    """The mode says so, for whoever it counts for."""
+    path = tmp_path / "admin.sock"
+    path.touch(mode=0o400)
+
+    assert may_connect(str(path)) == (os.geteuid() == 0)
+    path.chmod(0o600)
+    assert may_connect(str(path))
+    assert not may_connect(str(tmp_path / "missing"))
 
 
 def test_service_without_own_daemon() -> None:

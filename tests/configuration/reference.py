@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vllmd.config import BY_RESTART, BY_UPGRADE, SECTIONS
 from vllmd.configuration import show
+from vllmd.configuration.catalog import BY_RESTART, BY_UPGRADE, SECTIONS
 from vllmd.configuration.shapes import allowed
 from vllmd.daemon.options import flag
 

@@ -107,3 +107,11 @@ def test_where_things_lie_follows_the_runtime_directory(place: Path) -> None:
     found = read(place, VLLMD_CACHE_DIR="c").settings
 
     assert (found.socket, found.cache_dir) == (Path("/run/other/vllmd.sock"), Path.cwd() / "c")
+
+
+def test_a_group_that_is_named_can_connect(place: Path) -> None:
+    """Without a word about the mode; where there is one, that counts."""
+    named = read(place, VLLMD_SOCKET_GROUP="users").settings
+    closed = read(place, VLLMD_SOCKET_GROUP="users", VLLMD_SOCKET_MODE="600").settings
+
+    assert (named.socket_mode, closed.socket_mode) == (0o660, 0o600)

@@ -27,6 +27,7 @@ from vllmd.configuration.values import Wrong, argument, check, of_text, of_toml,
         ("foreign_orphans", "report", "report"),
         ("allowed_engine_args", ["hf_overrides"], ("hf_overrides",)),
         ("simulate", "2xRTX3090", "2xRTX3090"),
+        ("model_roots", ["/a", "/b c"], (Path("/a"), Path("/b c"))),
     ],
 )
 def test_what_a_file_says_is_taken_as_it_is_meant(name: str, written: object, value: object) -> None:
@@ -46,6 +47,7 @@ def test_what_a_file_says_is_taken_as_it_is_meant(name: str, written: object, va
         ("allowed_engine_args", "a,b c", ("a", "b", "c")),
         ("allowed_engine_args", "", ()),
         ("backend", "fake", "fake"),
+        ("model_roots", "/a:/b c:", (Path("/a"), Path("/b c"))),
         ("cache_dir", "relative/to/here", Path("relative/to/here")),
     ],
 )
@@ -62,6 +64,7 @@ def test_what_the_environment_says_is_a_text(name: str, text: str, value: object
         ("idle_timeout", "ten"),
         ("restart_limit", "1.5"),
         ("socket_mode", "9"),
+        ("model_roots", "/a:b"),
         ("backend", "Fake"),
         ("socket", ""),
         ("allowed_engine_args", "no-name"),

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from tests.host.running import Home, RunningDaemon, home, until
-from vllmd.config import BY_RESTART, BY_UPGRADE, Rules, Settings
+from vllmd.config import Rules, Settings
+from vllmd.configuration.catalog import BY_RESTART, BY_UPGRADE
 from vllmd.configuration.reading import Reading, Sources
 from vllmd.daemon import build
 from vllmd.daemon.reload import Reloading, changes, differing
@@ -161,13 +162,13 @@ def test_what_a_reload_can_not_change_is_told_and_stays() -> None:
         (upgrade,) = [event for event in one.told() if "an upgrade (SIGUSR2)" in event.message]
         daemon.process.send_signal(signal.SIGUSR2)
         until(lambda: "Not upgraded: engines would be lost" in daemon.log.read_text(), "the refusal")
-        mode_before = daemon.socket.stat().st_mode & 0o777
+        mode_before = daemon.users_socket.stat().st_mode & 0o777
         one.write('socket_mode = "660"\n')
         daemon.upgrade()
 
         assert restart.message == "containment needs a restart, and stays as at the start."
         assert upgrade.message == "engine_python, socket_mode need an upgrade (SIGUSR2), and stay as at the start."
-        assert (mode_before, daemon.socket.stat().st_mode & 0o777) == (0o600, 0o660)
+        assert (mode_before, daemon.users_socket.stat().st_mode & 0o777) == (0o600, 0o660)
         assert daemon.engine(loaded.engine.name).pid == loaded.engine.pid
 
 

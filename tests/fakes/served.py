@@ -16,6 +16,8 @@ from grpc_status import rpc_status
 
 from tests.fakes.host import QUICK, Host
 from tests.fakes.rules import live
+from vllmd.api.access import Role
+from vllmd.api.doors import Door
 from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.api.server import Server
@@ -72,7 +74,7 @@ async def serving(host: Host) -> AsyncIterator[Served]:
     """Serve a host's scheduler."""
     watchdog = watchdog_of(host)
     server = Server(EngineService(host.scheduler), host_service_of(host, watchdog))
-    await server.start(host.directory / "s", 0o600, None)
+    await server.start([Door(path=host.directory / "s", role=Role.OPERATOR, mode=0o600)])
     try:
         async with connected(host.directory / "s") as channel:
             yield Served(server, channel, EngineServiceStub(channel), HostServiceStub(channel))

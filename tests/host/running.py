@@ -34,7 +34,8 @@ class RunningDaemon:
         self.home = home
         self.kept: list[Any] = []
         """Calls that are to go on: gRPC cancels one that nobody refers to any more."""
-        self.socket = home / "vllmd.sock"
+        self.socket = home / "admin.sock"
+        self.users_socket = home / "vllmd.sock"
         self.log = home / "daemon.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -62,7 +63,7 @@ class RunningDaemon:
 
     def wait_ready(self) -> RunningDaemon:
         """Wait until it serves."""
-        until(lambda: self.socket.exists() or self.process.poll() is not None, "the daemon's socket")
+        until(lambda: self.users_socket.exists() or self.process.poll() is not None, "the daemon's socket")
         assert self.process.poll() is None, self.log.read_text()
         grpc.channel_ready_future(self.channel).result(DEADLINE_SECONDS)
         return self

@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.rules import live
 from vllmd.config import Live
-from vllmd.errors import InvalidRequest, NotFound
+from vllmd.errors import Denied, InvalidRequest, NotFound
 from vllmd.scheduler.admission import Admission
 from vllmd.scheduler.wish import Wish
 
@@ -16,6 +16,19 @@ async def test_a_directory_that_is_not_there_is_told_before_any_start(tmp_path: 
     with pytest.raises(NotFound):
         await Admission("vllm", Live()).look_for(Wish(str(tmp_path / "none")))
     await Admission("fake", Live()).look_for(Wish(str(tmp_path / "none")))
+
+
+async def test_a_path_that_this_host_loads_nothing_from_is_refused_first(tmp_path: Path) -> None:
+    """Whether anything is there is not told; names on the hub are not meant, and a reload counts at once."""
+    rules = live(model_roots=(tmp_path / "models",))
+    for backend in ("vllm", "fake"):
+        for outside in (tmp_path, tmp_path / "none"):
+            with pytest.raises(Denied):
+                await Admission(backend, rules).look_for(Wish(str(outside)))
+    await Admission("fake", rules).look_for(Wish(str(tmp_path / "models" / "a")))
+    await Admission("vllm", rules).look_for(Wish("no-such/model"))
+    rules.rules = live().rules
+    await Admission("fake", rules).look_for(Wish(str(tmp_path)))
 
 
 def test_only_the_fake_engine_takes_its_own_arguments() -> None:

@@ -93,7 +93,7 @@ class Unit:
     def channel(self) -> grpc.Channel:
         """A connection to whichever daemon is there now."""
         if self._channel is None:
-            target = f"unix:{self.account.runtime}/vllmd.sock"
+            target = f"unix:{self.account.runtime}/admin.sock"
             options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 100)]
             self._channel = grpc.insecure_channel(target, options)
         return self._channel
@@ -176,7 +176,8 @@ class Unit:
 def set_up(options: str = "", service: str = "") -> Unit:
     """Have the system's unit run on a simulated host, and start it; see `unit`."""
     _DROP_INS.mkdir(parents=True, exist_ok=True)
-    start = f"ExecStart=\nExecStart=/opt/vllmd/bin/vllmd --socket-mode 660 {_SIMULATED} {options}"
+    command = "/opt/vllmd/bin/vllmd --socket-group vllmd --admin-group vllmd-admin"
+    start = f"ExecStart=\nExecStart={command} {_SIMULATED} {options}"
     (_DROP_INS / "checks.conf").write_text(f"[Service]\n{start}\nWatchdogSec=3\n{service}\n")
     run("systemctl", "daemon-reload")
     made = Unit()

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from vllmd.api import convert, parse
+from vllmd.api import callers, convert, parse
 from vllmd.api.status import raising, streaming
 from vllmd.engines.streams import Chunk, Stream
 from vllmd.errors import InvalidRequest
@@ -36,6 +36,7 @@ class EngineService(EngineServiceServicer):
     async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> AsyncIterator[pb.LoadModelResponse]:
         """Report progress, then the lease; with `hold`, keep that until the client goes."""
         wish = parse.wish(request)
+        callers.check_model(lambda: wish.model)
         ttl = parse.ttl(request.lease_ttl, request.HasField("lease_ttl"))
         await self._scheduler.admission.look_for(wish)
         with self._scheduler.loading(wish) as entry:
@@ -85,7 +86,8 @@ class EngineService(EngineServiceServicer):
         engine_id = parse.id_of(request.engine, "engines") if request.engine else ""
         prompt = parse.prompt(request)
         params = parse.sampling_params(request.sampling_params)
-        with self._scheduler.generating(lease_id, engine_id, prompt, params) as stream:
+        callers.check_model(lambda: self._model_of(lease_id, engine_id))
+        with callers.counted(), self._scheduler.generating(lease_id, engine_id, prompt, params) as stream:
             first: float | None = None
             while True:
                 chunk = await stream.next()
@@ -135,6 +137,11 @@ class EngineService(EngineServiceServicer):
         """Get one engine."""
         entry = self._scheduler.engines.get(parse.id_of(request.name, "engines"))
         return pb.GetEngineResponse(engine=self._engine(entry))
+
+    def _model_of(self, lease_id: str, engine_id: str) -> str:
+        return self._scheduler.engines.get(
+            self._scheduler.lease(lease_id).engine_id if lease_id else engine_id
+        ).wish.model
 
     def _engine(self, entry: Entry, brief: bool = False) -> engine_pb2.Engine:
         return convert.engine(entry, self._scheduler.leases.count(entry.supervisor.id), time.time(), brief)

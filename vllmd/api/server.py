@@ -1,20 +1,27 @@
-"""The gRPC server: its sockets, health and reflection.
+"""The gRPC servers: their sockets, health and reflection.
 
 gRPC binds silently over a live Unix socket, takes its clients, and unlinks whatever is at the path when it
-stops, a successor's socket included. So the socket is bound under a name of this process, given its mode,
+stops, a successor's socket included. So each socket is bound under a name of this process, given its mode,
 and then renamed into place; who may do so is decided by a lock (`daemon.claim`).
 """
 
 from __future__ import annotations
 
-import ipaddress
-import os
+import asyncio
+import contextlib
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from vllmd.api.access import Role
+from vllmd.api.callers import Caller
+from vllmd.api.doors import Door
+from vllmd.api.guard import Guard
+from vllmd.api.port import Port
 from vllmd.errors import NotPossible
 from vllmd.v1 import engine_service_pb2, host_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceServicer, add_EngineServiceServicer_to_server
@@ -38,59 +45,60 @@ _OPTIONS = (
 )
 
 
-def check_listen(address: str) -> None:
-    """Check that a TCP address is on loopback: anything else needs TLS, which is yet to come.
+class Health(health.aio.HealthServicer):
+    """gRPC's own, but for `List`, which that has not got: it would write a traceback for whoever calls it."""
 
-    Raises:
-        NotPossible: it is not.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise NotPossible(
-            "LISTEN_REFUSED",
-            f"--listen {address} is refused: without TLS only loopback is, such as 127.0.0.1:8765.",
-            address=address,
-        )
+    async def List(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Say that there is no such method."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "List is not implemented: use Check.")
 
 
 class Server:
-    """The daemon's gRPC server."""
+    """The daemon's gRPC servers, which all serve the same: one a listener, as a call does not tell by which it came."""
 
     def __init__(self, engine_service: EngineServiceServicer, host_service: HostServiceServicer) -> None:
-        self._server = grpc.aio.server(options=_OPTIONS)
-        self._health = health.aio.HealthServicer()
-        self._socket: pathlib.Path | None = None
-        add_EngineServiceServicer_to_server(engine_service, self._server)
-        add_HostServiceServicer_to_server(host_service, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._engine_service = engine_service
+        self._host_service = host_service
+        self._health = Health()
+        self._servers: list[grpc.aio.Server] = []
+        self._sockets: list[pathlib.Path] = []
 
-    async def start(self, socket: pathlib.Path, mode: int, listen: str | None) -> None:
-        """Serve on a Unix socket, and on TCP if *listen* is given.
+    async def start(self, doors: Sequence[Door], port: Port | None = None) -> None:
+        """Serve on Unix sockets, and on TCP if a port is given; the last door is the last to be seen.
 
         Raises:
             NotPossible: an address can't be bound.
         """
-        own = socket.with_name(f".{socket.name}.{os.getpid()}")
-        own.unlink(missing_ok=True)
-        try:
-            self._server.add_insecure_port(f"unix:{own}")
-            if listen is not None:
-                check_listen(listen)
-                self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            own.unlink(missing_ok=True)  # gRPC would leave it
-            raise NotPossible("LISTEN_FAILED", f"{listen or socket} can't be bound: {error}") from error
-        await self._server.start()
-        own.chmod(mode)
-        own.rename(socket)
-        self._socket = socket
+        with contextlib.ExitStack() as undo:
+            for door in doors:
+                door.private.unlink(missing_ok=True)
+                undo.callback(door.private.unlink, missing_ok=True)  # gRPC would leave it
+                self._bind(_at_door(door), f"unix:{door.private}", str(door.path))
+            if port is not None:
+                self._bind(_at_port(port), port.address, port.address, port.credentials())
+            for server in self._servers:
+                await server.start()
+            for door in doors:
+                door.open()
+            for door in doors:
+                door.private.rename(door.path)
+                self._sockets.append(door.path)
         await self.set_serving(True)
+
+    def _bind(self, guard: Guard, address: str, shown: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        server = grpc.aio.server(options=_OPTIONS, interceptors=[guard])
+        add_EngineServiceServicer_to_server(self._engine_service, server)
+        add_HostServiceServicer_to_server(self._host_service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            if credentials is None:
+                server.add_insecure_port(address)
+            else:
+                server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise NotPossible("LISTEN_FAILED", f"{shown} can't be bound: {error}") from error
+        self._servers.append(server)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether to send work here."""
@@ -100,6 +108,18 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Stop serving; calls still running get *grace* seconds."""
-        if self._socket is not None:
-            self._socket.unlink(missing_ok=True)
-        await self._server.stop(grace)
+        for socket in reversed(self._sockets):
+            socket.unlink(missing_ok=True)
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+
+def _at_door(door: Door) -> Guard:
+    return Guard(Caller(role=door.role, way=door.path.name), door.remedy)
+
+
+def _at_port(port: Port) -> Guard:
+    """Whoever comes by TCP is a user, unless a token says otherwise: any user of the host can come."""
+    caller = Caller(role=Role.USER, way=port.address)
+    if port.tokens is None:
+        return Guard(caller, "Operators come by the daemon's admin.sock.")
+    return Guard(caller, "Operators have a token of that role, or come by the daemon's admin.sock.", port.tokens)

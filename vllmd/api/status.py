@@ -20,11 +20,13 @@ from grpc_status import rpc_status
 from vllmd.api import convert
 from vllmd.errors import (
     Cancelled,
+    Denied,
     EngineFailed,
     Exhausted,
     InvalidRequest,
     NotFound,
     NotPossible,
+    Unauthenticated,
     Unavailable,
     VllmdError,
 )
@@ -36,6 +38,8 @@ _CODES: dict[type[VllmdError], int] = {
     NotFound: code_pb2.NOT_FOUND,
     NotPossible: code_pb2.FAILED_PRECONDITION,
     Exhausted: code_pb2.RESOURCE_EXHAUSTED,
+    Denied: code_pb2.PERMISSION_DENIED,
+    Unauthenticated: code_pb2.UNAUTHENTICATED,
     Unavailable: code_pb2.UNAVAILABLE,
     Cancelled: code_pb2.CANCELLED,
     EngineFailed: code_pb2.INTERNAL,

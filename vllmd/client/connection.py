@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import grpc
 
-from vllmd.client import retries
+from vllmd.client import credentials, retries
 from vllmd.client.errors import DaemonUnreachable, VllmdError, from_call
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class Connection:
     def __init__(self, target: str, connect_timeout: float = 0.0) -> None:
         self.target = target
         self._patience = connect_timeout
-        self.channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        own = credentials.from_environment()
+        self.metadata = own.metadata(target)
+        self.channel = credentials.channel(target, CHANNEL_OPTIONS, own)
 
     def unary(
         self,
@@ -80,7 +82,8 @@ class Connection:
         tries = 0
         while True:
             try:
-                response = method(request, timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                response = method(request, timeout=left, metadata=self.metadata)
             except grpc.RpcError as error:
                 failure = from_call(error, self.target)
             else:
@@ -98,7 +101,7 @@ class Connection:
 
     def stream(self, method: grpc.UnaryStreamMultiCallable[Request, Response], request: Request) -> Stream[Response]:
         """Call and return the stream of answers."""
-        return Stream(self, lambda: method(request))
+        return Stream(self, lambda: method(request, metadata=self.metadata))
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait for a daemon to answer; raises `DaemonUnreachable` if none does in time."""
@@ -107,7 +110,7 @@ class Connection:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                check(b"", timeout=max(0.0, deadline - time.monotonic()), wait_for_ready=True)
+                check(b"", timeout=max(0.0, deadline - time.monotonic()), metadata=self.metadata, wait_for_ready=True)
             except grpc.RpcError as error:
                 failure = from_call(error, self.target)
             else:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pydantic
 
-from vllmd.config import Settings, default_cache_dir, default_runtime_dir, default_state_dir
+from vllmd.config import Settings
 from vllmd.configuration import files
 from vllmd.configuration.layer import ARGUMENTS, Given, Layer, of_environment, of_flags
+from vllmd.configuration.places import default_cache_dir, default_runtime_dir, default_state_dir
 from vllmd.configuration.problems import ConfigurationError, Problem
 
 DEFAULT = "default"
@@ -88,8 +89,13 @@ def _settings(given: Mapping[str, Given], environment: Mapping[str, str]) -> Set
     values.setdefault("socket", runtime / "vllmd.sock")
     values.setdefault("cache_dir", default_cache_dir(environment))
     values.setdefault("state_dir", default_state_dir(environment))
-    for name in ("socket", "cache_dir", "state_dir"):
-        values[name] = values[name].absolute()
+    for name in ("socket", "cache_dir", "state_dir", "tls_certificate", "tls_key", "tls_client_ca", "token_file"):
+        if values.get(name) is not None:
+            values[name] = values[name].absolute()
+    if "model_roots" in values:
+        values["model_roots"] = tuple(path.absolute() for path in values["model_roots"])
+    if values.get("socket_group") is not None:
+        values.setdefault("socket_mode", 0o660)
     if values.get("simulate") is not None:
         values.setdefault("backend", "fake")
     try:

@@ -27,6 +27,7 @@ class Shape(enum.Enum):
     CHOICE = "one of"
     TEXT = "a text"
     NAMES = "a list of names of engine arguments"
+    PATHS = "a list of absolute paths"
     ARGUMENTS = "a table of engine arguments"
 
 
@@ -45,7 +46,7 @@ def shape(name: str) -> Shape:
     if origin is typing.Literal:
         return Shape.CHOICE
     if origin is tuple:
-        return Shape.NAMES
+        return Shape.PATHS if pathlib.Path in typing.get_args(kind) else Shape.NAMES
     if origin is dict:
         return Shape.ARGUMENTS
     return {int: Shape.COUNT, pathlib.Path: Shape.PATH, str: Shape.TEXT}[kind]

@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vllmd.config import BY_RESTART, BY_UPGRADE, COMPUTED, SECTIONS, Settings
+from vllmd.config import Settings
+from vllmd.configuration.catalog import BY_RESTART, BY_UPGRADE, COMPUTED, SECTIONS
 from vllmd.configuration.layer import ARGUMENTS
 from vllmd.configuration.reading import DEFAULT, Reading
 from vllmd.configuration.shapes import Shape, allowed, shape

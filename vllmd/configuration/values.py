@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -64,6 +65,8 @@ def of_text(name: str, text: str) -> Any:
             value = _number(text)
         case Shape.NAMES:
             value = text.replace(",", " ").split()
+        case Shape.PATHS:
+            value = [part for part in text.split(os.pathsep) if part]
         case Shape.PATH if text:
             return check(name, pathlib.Path(text))
         case _:
@@ -135,6 +138,11 @@ def _names(value: object) -> tuple[str, ...] | None:
     return None
 
 
+def _paths(value: object) -> tuple[pathlib.Path, ...] | None:
+    found = [_path("", one) for one in value] if isinstance(value, list) else [None]
+    return None if None in found else tuple(path for path in found if path is not None)
+
+
 def _meant(name: str, value: object) -> str:
     if shape(name) is Shape.CHOICE and isinstance(value, str) and (near := nearest(value, choices(name))):
         return f"; the nearest is {near}"
@@ -164,4 +172,5 @@ _FROM_TOML: Mapping[Shape, Callable[[str, object], object]] = {
     Shape.CHOICE: lambda name, value: value if isinstance(value, str) and value in choices(name) else None,
     Shape.TEXT: lambda name, value: value if isinstance(value, str) and value else None,
     Shape.NAMES: lambda name, value: _names(value),
+    Shape.PATHS: lambda name, value: _paths(value),
 }

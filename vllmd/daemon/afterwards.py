@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from vllmd.config import default_runtime_dir
+from vllmd.configuration.places import default_runtime_dir
 from vllmd.engines.containment import GROUPS, LEAF, own_cgroup
 from vllmd.worker import cgroup as cgroups
 from vllmd.worker import leftovers

@@ -10,8 +10,8 @@ import pathlib
 import shutil
 
 from vllmd import __version__
-from vllmd.api import server as api
 from vllmd.config import Live, Settings
+from vllmd.daemon import entrance
 from vllmd.daemon.claim import check_socket, make_private
 from vllmd.engines.containment import Containment, group_name, open_containment
 from vllmd.engines.directory import longest_root
@@ -69,11 +69,7 @@ def problems(settings: Settings) -> list[tuple[str, VllmdError]]:
         arguments.check_host(own, settings.allowed_engine_args)
     except InvalidRequest as refused:
         found.append(("engine_args", refused))
-    if settings.listen is not None:
-        try:
-            api.check_listen(settings.listen)
-        except NotPossible as refused:
-            found.append(("listen", refused))
+    found += entrance.problems(settings)
     if settings.backend == "vllm" and shutil.which(settings.engine_python) is None:
         message = f"--engine-python {settings.engine_python} is no program that can be run."
         found.append(("engine_python", NotPossible("NO_ENGINE_PYTHON", message, engine_python=settings.engine_python)))
@@ -86,16 +82,18 @@ def engines_root(settings: Settings) -> pathlib.Path:
 
 
 def make_directories(settings: Settings) -> None:
-    """Make the daemon's directories, and check that its socket is in nobody's way.
+    """Make the daemon's directories, and check that its sockets are in nobody's way.
 
     Raises:
-        NotPossible: one is somebody else's, or something else is where the socket is to be.
+        NotPossible: one is somebody else's, or something else is where a socket is to be.
         OSError: one can't be made.
     """
     for directory in (settings.runtime_dir, engines_root(settings), settings.cache_dir, settings.state_dir):
         make_private(directory)
+    entrance.let_in(settings)
     settings.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_socket(settings.socket)
+    for door in entrance.doors(settings):
+        check_socket(door.path)
 
 
 def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:

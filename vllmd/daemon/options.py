@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vllmd import __version__
-from vllmd.config import SECTIONS
 from vllmd.configuration import show
+from vllmd.configuration.catalog import SECTIONS
 from vllmd.configuration.reading import Sources
 from vllmd.configuration.shapes import Shape, choices, shape
 from vllmd.gpu import products
@@ -38,6 +38,8 @@ examples:
         keep an engine that nobody has a lease on loaded for ten minutes
   vllmd config show --defaults > vllmd.toml
         every setting with its default and the reason for it, to begin with
+  vllmd token new alice --role user
+        make a token for who comes by --listen, and the line of --token-file for it
   vllmd --simulate 2xRTX3090
         a host with two GPUs that are not there and engines without a model, to try plans and policies
 
@@ -49,15 +51,17 @@ exit status:
 
 
 FLAGS: Mapping[str, str] = types.MappingProxyType(
-    {"allowed_engine_args": "--allow-engine-arg", "engine_args": "--engine-arg"}
+    {"model_roots": "--model-root", "allowed_engine_args": "--allow-engine-arg", "engine_args": "--engine-arg"}
 )
 """The options that are not called as their setting is: each gives one of several."""
 _METAVARS = {
     "listen": "HOST:PORT",
     "engine_python": "PATH",
     "socket": "PATH",
+    **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca", "token_file"), "PATH"),
     "simulate": "GPUS",
     "allowed_engine_args": "NAME",
+    "model_roots": "DIR",
     "engine_args": "NAME=VALUE",
 }
 _OF_SHAPE: Mapping[Shape, Mapping[str, Any]] = {
@@ -68,6 +72,7 @@ _OF_SHAPE: Mapping[Shape, Mapping[str, Any]] = {
     Shape.CHOICE: {},
     Shape.TEXT: {},
     Shape.NAMES: {"action": "append"},
+    Shape.PATHS: {"action": "append", "type": pathlib.Path},
 }
 
 
@@ -114,7 +119,7 @@ def _whole(name: str, value: Any) -> Any:
     match name:
         case "engine_args":
             return dict(value)
-        case "allowed_engine_args":
+        case "allowed_engine_args" | "model_roots":
             return tuple(value)
         case _:
             return value

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from vllmd.config import BY_RESTART, BY_UPGRADE, Rules, Settings
+from vllmd.config import Rules, Settings
 from vllmd.configuration import show
+from vllmd.configuration.catalog import BY_RESTART, BY_UPGRADE
 from vllmd.configuration.problems import ConfigurationError
 from vllmd.configuration.reading import Reading, Sources
 from vllmd.daemon.build import Parts

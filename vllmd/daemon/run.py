@@ -16,7 +16,7 @@ from vllmd.api.engine_service import EngineService
 from vllmd.api.host_service import HostService
 from vllmd.config import Settings
 from vllmd.configuration.reading import Sources
-from vllmd.daemon import afterwards, build
+from vllmd.daemon import afterwards, build, entrance
 from vllmd.daemon.claim import claimed
 from vllmd.daemon.notify import Notifier
 from vllmd.daemon.reload import Reloading
@@ -94,7 +94,7 @@ async def run(settings: Settings, sources: Sources) -> End:
             engine_python=str(settings.engine_python),
         )
         server = api.Server(EngineService(parts.scheduler), host_service)
-        await server.start(settings.socket, settings.socket_mode, settings.listen)
+        await server.start(entrance.doors(settings), entrance.port(settings))
         works = {
             "tick": repeat("a tick", TICK_SECONDS, parts.scheduler.tick, lambda: notifier.pulse(standing(parts))),
             "journal": parts.scheduler.journal.keep(),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 from vllmd.config import Live
-from vllmd.models import files
+from vllmd.models import files, roots
 from vllmd.planner import arguments
 from vllmd.scheduler.wish import Wish
+from vllmd.tasks import in_thread
 from vllmd.worker.spec import Backend
+
+_PATIENCE_SECONDS = 10.0
+"""What a file system gets to answer: one of the network may hang for ever."""
 
 
 class Admission:
@@ -14,7 +20,7 @@ class Admission:
 
     Args:
         backend: what engines are; the fake one knows no models, and arguments of its own.
-        live: names the engine arguments that clients may set beyond the harmless ones.
+        live: names the engine arguments that clients may set beyond the harmless ones, and where models may lie.
     """
 
     def __init__(self, backend: Backend, live: Live) -> None:
@@ -25,10 +31,15 @@ class Admission:
         """Say before any start that there is no such model.
 
         Raises:
+            Denied: it is a directory that this host loads nothing from.
             InvalidRequest: its name or revision can't be one.
             NotFound: it is a directory that is not there.
             Unavailable: its files do not answer.
         """
+        allowed = self._live.rules.model_roots
+        if allowed and roots.is_path(wish.model):
+            look = functools.partial(roots.check, wish.model, allowed)
+            await in_thread(f"looking where {wish.model} is", look, _PATIENCE_SECONDS)
         if self._backend == "vllm":
             await files.check(wish.model, wish.revision)
 

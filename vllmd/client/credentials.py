@@ -1,0 +1,68 @@
+"""How a client proves who it is, and whom it trusts: taken from the environment, never from a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import grpc
+
+from vllmd.client.errors import DaemonUnreachable
+
+TLS = "tls://"
+"""What an address begins with whose daemon is to be spoken to over TLS."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Credentials:
+    """What connections are made with; the paths are of PEM files."""
+
+    ca: str | None = None
+    """By whom the daemon's certificate is issued; `None` for whom gRPC trusts."""
+    certificate: str | None = None
+    key: str | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+    """What calls bring along, where nobody else can read it."""
+
+    def metadata(self, target: str) -> tuple[tuple[str, str], ...]:
+        """Tell what calls bring along to a daemon: on the way to another host only what is encrypted."""
+        if self.token is None or not (target.startswith((TLS, "unix:")) or _is_loopback(target)):
+            return ()
+        return (("authorization", f"Bearer {self.token}"),)
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Credentials:
+    """Take `VLLMD_CA`, `VLLMD_CLIENT_CERTIFICATE`, `VLLMD_CLIENT_KEY` and `VLLMD_TOKEN`."""
+    names = ("VLLMD_CA", "VLLMD_CLIENT_CERTIFICATE", "VLLMD_CLIENT_KEY", "VLLMD_TOKEN")
+    return Credentials(*(environ.get(name) or None for name in names))
+
+
+def channel(target: str, options: Sequence[tuple[str, int]], credentials: Credentials) -> grpc.Channel:
+    """Make a channel: over TLS if the address begins with `tls://`.
+
+    Raises:
+        DaemonUnreachable: a file can't be read.
+    """
+    if not target.startswith(TLS):
+        return grpc.insecure_channel(target, options=options)
+    try:
+        parts = (_read(credentials.ca), _read(credentials.key), _read(credentials.certificate))
+    except OSError as error:
+        message = f"{error.filename} can't be read, which VLLMD_CA, VLLMD_CLIENT_CERTIFICATE or VLLMD_CLIENT_KEY names"
+        raise DaemonUnreachable(target, f"{message}: {error.strerror}", request_sent=False) from error
+    return grpc.secure_channel(target.removeprefix(TLS), grpc.ssl_channel_credentials(*parts), options=options)
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.removeprefix("dns:").lstrip("/").rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may be anywhere
+
+
+def _read(path: str | None) -> bytes | None:
+    return pathlib.Path(path).read_bytes() if path is not None else None

@@ -1,0 +1,37 @@
+"""Where the daemon's directories are, if nobody says."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+
+def default_runtime_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Tell where sockets go: systemd's directory, the user's, or `/run/vllmd` for root."""
+    if directory := environment.get("RUNTIME_DIRECTORY"):
+        return pathlib.Path(directory.partition(":")[0])
+    if directory := environment.get("XDG_RUNTIME_DIR"):
+        return pathlib.Path(directory) / "vllmd"
+    if os.geteuid() == 0:
+        return pathlib.Path("/run/vllmd")
+    return pathlib.Path(f"/tmp/vllmd-{os.geteuid()}")  # noqa: S108 - made with mode 0700 and checked to be ours
+
+
+def default_cache_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Tell where compiled kernels go: systemd's directory or the user's."""
+    if directory := environment.get("CACHE_DIRECTORY"):
+        return pathlib.Path(directory.partition(":")[0])
+    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return pathlib.Path(home) / "vllmd"
+
+
+def default_state_dir(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """Tell where the journal goes: systemd's directory, the user's, or `/var/lib/vllmd` for root."""
+    if directory := environment.get("STATE_DIRECTORY"):
+        return pathlib.Path(directory.partition(":")[0])
+    if home := environment.get("XDG_STATE_HOME"):
+        return pathlib.Path(home) / "vllmd"
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/lib/vllmd")
+    return pathlib.Path(os.path.expanduser("~")) / ".local/state/vllmd"
