@@ -53,6 +53,22 @@ def test_leases() -> None:
     assert not held.HasField("expire_time")
 
 
+async def test_an_engine_shows_no_secret() -> None:
+    """Neither the host's nor one that a client has set: every user may look at every engine."""
+    settings = {"engine_args": {"hf_token": "hf_host"}, "allowed_engine_args": ("model_loader_extra_config",)}
+    asked = wish(model_loader_extra_config={"api_key": "key_client", "level": 3})
+    async with Host(gpu(), **settings) as host:
+        with host.scheduler.loading(asked) as entry:
+            await host.ready(entry)
+            found = convert.engine(entry, 1, 0.0)
+        await host.state(entry, State.STOPPED)
+    shown = {one.name: one.value.string_value for one in found.effective_args}
+
+    assert shown["hf_token"] == "(hidden)"
+    assert found.requested_args["model_loader_extra_config"] == {"api_key": "(hidden)", "level": 3}
+    assert not any(secret in str(found) for secret in ("hf_host", "key_client"))
+
+
 async def test_an_engine_at_every_stage_of_its_life() -> None:
     """Progress while it starts, a report once it serves, and the proof when it is gone."""
     async with Host(gpu()) as host:

@@ -34,3 +34,10 @@ def test_what_is_not_known_is_unset() -> None:
     assert not found.HasField("kv_cache_tokens")
     assert not found.HasField("peak_bytes")
     assert (found.max_model_len, found.memory.graphs_bytes, found.memory.kv_cache_bytes) == (0, 0, 0)
+
+
+def test_secrets_are_hidden() -> None:
+    """Every user may list profiles."""
+    found = convert_profiles.profile(record(key=key(settings='{"hf_token": "hf_x", "max_num_seqs": 8}')))
+
+    assert dict(found.engine_args) == {"hf_token": "(hidden)", "max_num_seqs": 8}

@@ -7,7 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.fakes.host import Host, eventually
+from tests.fakes.fake_gpus import gpu
+from tests.fakes.host import QUICK, Host, eventually
 from tests.fakes.served import connected, details_of, host_service_of, reason_of, serving, status_of, watchdog_of
 from vllmd.api.access import Role
 from vllmd.api.doors import Door
@@ -68,6 +69,26 @@ async def test_a_user_uses(caplog: pytest.LogCaptureFixture) -> None:
 
         assert list(answer.engines) == []
         assert audited(caplog) == []
+
+
+async def test_a_user_reads_no_log_by_the_way_of_a_failure() -> None:
+    """Engines are shared, and the end of a log may quote what somebody else asked."""
+    async with Host(gpu()) as host, as_user(host) as channel, serving(host) as served:
+        request = pb.LoadModelRequest(model="m")
+        request.engine_args.update(QUICK | {"fake_fail_phase": "compiling", "fake_error": "ValueError: a prompt"})
+        stub: Any = EngineServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            _ = [response async for response in stub.LoadModel(request)]
+        with pytest.raises(grpc.aio.AioRpcError) as shown:
+            _ = [response async for response in served.engines.LoadModel(request)]
+        (name, *_) = [engine.name for engine in (await stub.ListEngines(pb.ListEnginesRequest())).engines]
+        of_user = (await stub.GetEngine(pb.GetEngineRequest(name=name))).engine.failure
+        of_operator = (await EngineServiceStub(served.channel).GetEngine(pb.GetEngineRequest(name=name))).engine.failure
+
+        assert "DebugInfo" not in details_of(status_of(failed.value))
+        assert "DebugInfo" in details_of(status_of(shown.value))
+        assert of_user.message == of_operator.message
+        assert (list(of_user.log_lines), bool(of_operator.log_lines)) == ([], True)
 
 
 async def test_what_an_operator_does_is_written_down(caplog: pytest.LogCaptureFixture) -> None:

@@ -148,3 +148,25 @@ async def test_reflection_lists_the_services() -> None:
         names = {service.name for service in answer.list_services_response.service}
 
         assert {"vllmd.v1.EngineService", "vllmd.v1.HostService", "grpc.health.v1.Health"} <= names
+
+
+async def test_a_socket_is_closed_to_others_before_it_has_its_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the umask: gRPC accepts from the start, and who has connected by then would stay an operator."""
+    seen: list[int] = []
+    opening = Door.open
+
+    def open_and_look(self: Door) -> None:
+        seen.append(stat.S_IMODE(self.private.stat().st_mode))
+        opening(self)
+
+    monkeypatch.setattr(Door, "open", open_and_look)
+    before = os.umask(0)
+    try:
+        async with server() as (made, path):
+            await made.start([door(path)])
+        after = os.umask(0)
+    finally:
+        os.umask(before)
+
+    assert seen == [0o600]
+    assert after == 0

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,55 @@ def test_a_file_that_others_write_is_refused(tmp_path: Path) -> None:
     path.chmod(0o664)
     with pytest.raises(NotPossible, match="can write to it"):
         read(path)
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose it is may write to it at any time."""
+    path = tmp_path / "tokens.toml"
+    path.write_text("")
+    true = os.fstat
+
+    def of_another(descriptor: int) -> os.stat_result:
+        values = list(true(descriptor))
+        values[stat.ST_UID] = 4711 if os.geteuid() != 4711 else 4712
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "fstat", of_another)  # only root can give a file away
+    with pytest.raises(NotPossible, match="it belongs to uid 471"):
+        read(path)
+
+
+def test_a_file_that_is_too_long_is_not_read_in_part(tmp_path: Path) -> None:
+    """What is cut off may be a token's limit."""
+    path = tmp_path / "tokens.toml"
+    head = f'[ci]\nhash = "{HASH}"\n'
+    path.write_text(head + "#" * ((1 << 20) - len(head)) + "\nmax_requests = 1\n")
+    with pytest.raises(NotPossible, match="more than 1048576 bytes"):
+        read(path)
+
+
+def test_a_pipe_or_brackets_without_end_are_refused(tmp_path: Path) -> None:
+    """Neither stops the daemon, which reads while it serves."""
+    pipe, deep = tmp_path / "pipe", tmp_path / "deep"
+    os.mkfifo(pipe, 0o600)
+    deep.write_text("a = " + "[" * 100_000)
+    with pytest.raises(NotPossible, match="it is no file"):
+        read(pipe)
+    with pytest.raises(NotPossible, match="can't be used"):
+        read(deep)
+
+
+def test_a_change_is_seen_by_more_than_its_time(tmp_path: Path) -> None:
+    """A copy may keep the time, and a token that is withdrawn the length."""
+    path = tmp_path / "tokens.toml"
+    path.write_text(line("alice", "a", "user"))
+    tokens = Tokens(path)
+    before = path.stat()
+    time.sleep(0.02)  # the clock of the file system goes by some milliseconds
+    path.write_text(line("carol", "c", "user"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert tokens.find("a") is None
 
 
 def test_a_new_file_counts_for_the_next_call(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,35 @@ def test_drop_ins_come_after_the_file_by_their_names(tmp_path: Path) -> None:
     where = [layer.given["lease_ttl"].where for layer in files.layers(path, named=True)]
 
     assert where == [f"{path}:1", f"{beside}/10-a.toml:1", f"{beside}/20-b.toml:1"]
+
+
+def test_drop_ins_that_others_can_put_there_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They could name an interpreter of their own; beside a file in `/tmp` anybody can make the directory."""
+    path, beside = tmp_path / "vllmd.toml", tmp_path / "vllmd.toml.d"
+    beside.mkdir()
+    path.write_text("")
+    (beside / "a.toml").write_text("lease_ttl = 2\n")
+    beside.chmod(0o1777)
+    open_to_all = files.layers(path, named=True)[-1]
+    beside.chmod(0o755)
+    own = beside.lstat().st_uid
+    monkeypatch.setattr(files, "_owner", lambda path: ())
+    mine = files.layers(path, named=True)[-1]
+    true = Path.lstat
+
+    def of_another(self: Path) -> os.stat_result:  # only root can give a directory away
+        values = list(true(self))
+        values[stat.ST_UID] = own + 4711
+        return os.stat_result(values)
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    of_others = files.layers(path, named=True)[-1]
+    monkeypatch.setattr(files, "_owner", lambda path: (own + 4711,))
+    of_owner = files.layers(path, named=True)[-1]
+
+    assert "can be written by everybody (mode 1777)" in str(open_to_all.problems[0])
+    assert f"{beside}: belongs to uid {own + 4711}" in str(of_others.problems[0])
+    assert [bool(layer.given) for layer in (open_to_all, mine, of_others, of_owner)] == [False, True, False, True]
 
 
 def test_no_file_is_no_problem_unless_somebody_named_it(tmp_path: Path) -> None:

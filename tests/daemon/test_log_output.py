@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
+import re
 import sys
 import types
 
@@ -58,7 +59,25 @@ def test_each_line_has_its_priority(level: int, prefix: str) -> None:
     """The journal makes an entry of each; times are its own."""
     text = Prefixed("%(name)s: %(message)s").format(record(level, "one\ntwo"))
 
-    assert text == f"{prefix}vllmd.x: one\n{prefix}two"
+    assert text == f"{prefix}vllmd.x: one\n{prefix}| two"
+
+
+@pytest.mark.parametrize("made", [handler({}), handler(stream_of(2))])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x85", "\u2028"])
+def test_no_message_forges_a_line(made: logging.Handler, end: str) -> None:
+    """What a client has written stands in many: no line of it looks like one of the audit."""
+    forged = "vllmd.audit: StopEngine, operator by admin.sock: OK"
+    first, *others = made.format(record(logging.INFO, f"no dtype x{end}{forged}")).splitlines()
+
+    assert "vllmd.x: no dtype x" in first
+    assert all(re.sub(r"^<\d>", "", line).startswith("| ") for line in others)
+
+
+def test_nothing_is_written_to_a_terminal_but_text() -> None:
+    """No colours, titles or directions of writing."""
+    text = handler({}).format(record(logging.INFO, "a\x1b]0;b\x07\u202e\tä 模型"))
+
+    assert text.endswith(r"vllmd.x: a\x1b]0;b\x07\u202e" + "\tä 模型")
 
 
 def test_without_a_library_lines_have_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from vllmd.api import access
 from vllmd.api.access import Role
 from vllmd.api.tokens import Token, Tokens
 
@@ -30,7 +31,7 @@ class Caller:
 
 
 current: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller", default=None)
-"""Who makes the call that runs, where that limits what it may; gRPC has a task of its own for each call."""
+"""Who makes the call that runs; gRPC has a task of its own for each call."""
 
 
 def counted() -> AbstractContextManager[None]:
@@ -54,3 +55,9 @@ def check_model(model: Callable[[], str]) -> None:
     caller = current.get()
     if caller is not None and caller.token is not None and caller.token.models is not None:
         caller.token.check_model(model())
+
+
+def may_read_logs() -> bool:
+    """Tell whether whoever calls may read what engines have logged, as `TailLogs` shows it."""
+    caller = current.get()
+    return caller is None or caller.role >= access.needed("/vllmd.v1.HostService/TailLogs")

@@ -13,6 +13,7 @@ from vllmd.engines.progress import LoadProgress
 from vllmd.engines.state import State, Transition
 from vllmd.planner.choice import Choice, Source
 from vllmd.planner.memory import GpuMemory
+from vllmd.planner.secrecy import visible
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
@@ -75,7 +76,7 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         model=entry.wish.model,
         revision=entry.wish.revision,
         state=state(supervisor.state),
-        requested_args=_struct(entry.wish.engine_args),
+        requested_args=_struct(visible(entry.wish.engine_args)),
         effective_args=[_argument(choice) for choice in choices],
         gpus=[f"gpus/{gpu.uuid}" for gpu in supervisor.plan.gpus] if supervisor.plan is not None else [],
         pid=supervisor.pid or 0,
@@ -155,7 +156,7 @@ def state(value: State) -> engine_pb2.Engine.State.ValueType:
 
 def _argument(choice: Choice) -> engine_pb2.EngineArg:
     value = struct_pb2.Value()
-    json_format.ParseDict(choice.value, value)
+    json_format.ParseDict(visible({choice.name: choice.value})[choice.name], value)
     return engine_pb2.EngineArg(name=choice.name, value=value, source=source(choice.source), reason=choice.reason)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vllmd.api import convert
+from vllmd.planner.secrecy import visible
 from vllmd.profiles.record import Record
 from vllmd.v1 import engine_pb2
 
@@ -28,5 +29,5 @@ def profile(value: Record) -> engine_pb2.LoadProfile:
         kv_cache_tokens=took.kv_cache_tokens,
         peak_bytes=took.peak_bytes,
     )
-    result.engine_args.update(value.engine_args)
+    result.engine_args.update(visible(value.engine_args))
     return result

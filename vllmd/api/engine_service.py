@@ -144,7 +144,8 @@ class EngineService(EngineServiceServicer):
         ).wish.model
 
     def _engine(self, entry: Entry, brief: bool = False) -> engine_pb2.Engine:
-        return convert.engine(entry, self._scheduler.leases.count(entry.supervisor.id), time.time(), brief)
+        count = self._scheduler.leases.count(entry.supervisor.id)
+        return convert.engine(entry, count, time.time(), brief or not callers.may_read_logs())
 
     def _lease(self, lease: Lease) -> engine_pb2.Lease:
         return convert.lease(lease, time.time() - time.monotonic())

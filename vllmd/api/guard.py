@@ -49,12 +49,10 @@ class Guard(grpc.aio.ServerInterceptor):
             access.check(method, caller.role, caller.way, self._remedy)
         except VllmdError as error:
             return _replaced(handler, _refusing(method, who, error))
-        behaviour = _behaviour(handler)
-        if caller.token is not None:
-            behaviour = _known(caller, behaviour)
+        behaviour = _known(caller, _behaviour(handler))
         if access.needed(method) is Role.OPERATOR:
             behaviour = _audited(method, caller, behaviour)
-        return handler if behaviour == _behaviour(handler) else _replaced(handler, behaviour)
+        return _replaced(handler, behaviour)
 
     def _identify(self, details: Details) -> Caller:
         if self._tokens is None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -92,10 +93,11 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            if credentials is None:
-                server.add_insecure_port(address)
-            else:
-                server.add_secure_port(address, credentials)
+            with _closed_to_others():
+                if credentials is None:
+                    server.add_insecure_port(address)
+                else:
+                    server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise NotPossible("LISTEN_FAILED", f"{shown} can't be bound: {error}") from error
         self._servers.append(server)
@@ -111,6 +113,16 @@ class Server:
         for socket in reversed(self._sockets):
             socket.unlink(missing_ok=True)
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+
+@contextlib.contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Make what is bound ours alone, whatever the umask: who connects before a door has its mode would stay."""
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _at_door(door: Door) -> Guard:

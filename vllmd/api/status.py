@@ -17,7 +17,7 @@ import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from vllmd.api import convert
+from vllmd.api import callers, convert
 from vllmd.errors import (
     Cancelled,
     Denied,
@@ -112,6 +112,8 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -
     if not isinstance(error, VllmdError):
         _log.error("a call failed unexpectedly", exc_info=error)
         error = EngineFailed("INTERNAL", "The daemon failed at this call; its log says why.")
+    if isinstance(error, EngineFailed) and not callers.may_read_logs():
+        error = EngineFailed(error.reason, error.message, **error.metadata)
     await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
 

@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 import secrets
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -119,16 +120,28 @@ def read(path: pathlib.Path) -> tuple[Token, ...]:
     """Read the file.
 
     Raises:
-        NotPossible: it can't be read, or others could write to it.
+        NotPossible: it can't be read, is no plain file, or others could write to it.
     """
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o022:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError("it is no file")
+            if status.st_mode & 0o022:
                 raise ValueError("others than its owner can write to it")
-            return parse(file.read(_LONGEST).decode())
-    except (OSError, ValueError) as error:  # the latter also TOML's and UTF-8's
+            if status.st_uid not in (0, os.geteuid()):
+                raise ValueError(f"it belongs to uid {status.st_uid}, who is neither root nor the daemon's user")
+            content = file.read(_LONGEST + 1)
+        if len(content) > _LONGEST:  # half of it may say less of a token than all of it, such as no limit
+            raise ValueError(f"it has more than {_LONGEST} bytes")
+        return parse(content.decode())
+    except (OSError, ValueError, RecursionError) as error:  # the second also TOML's and UTF-8's
         message = f"The tokens of {path} can't be used: {error}."
         raise NotPossible("TOKENS_UNUSABLE", message, file=path) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would have every call wait for a writer
 
 
 class Tokens:
@@ -178,12 +191,12 @@ class Tokens:
         else:
             _log.info("%d tokens are in force from now on", len(self._tokens))
 
-    def _look(self) -> tuple[int, int, int] | None:
+    def _look(self) -> tuple[int, int, int, int] | None:
         try:
             status = self._path.stat()
         except OSError:
             return None  # in the middle of a change, or gone: to read it says which
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size  # the first time can be set back
 
 
 def presented(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:

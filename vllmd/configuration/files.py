@@ -36,11 +36,18 @@ def drop_ins(path: pathlib.Path) -> list[pathlib.Path]:
 
     Raises:
         OSError: the directory is there and can't be read.
+        ValueError: others could put files there: beside a file in `/tmp` anybody can make such a directory.
     """
+    directory = path.with_name(f"{path.name}.d")
     try:
-        found = list(path.with_name(f"{path.name}.d").iterdir())
+        link, status = directory.lstat(), directory.stat()
+        found = list(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+    if status.st_mode & stat.S_IWOTH:
+        raise ValueError(f"can be written by everybody (mode {stat.S_IMODE(status.st_mode):o}), so it is not read")
+    if others := {link.st_uid, status.st_uid} - {0, os.geteuid(), *_owner(path)}:
+        raise ValueError(f"belongs to uid {others.pop()}, and is read if it is root's, ours or of the file's owner")
     return sorted(one for one in found if one.suffix == ".toml" and not one.name.startswith("."))
 
 
@@ -55,9 +62,12 @@ def layers(path: pathlib.Path, *, named: bool) -> list[Layer]:
     try:
         return result + [read(one) for one in drop_ins(path)]
     except OSError as error:
-        layer = Layer()
-        layer.refuse(f"{path}.d", "", f"can't be read: {error.strerror}")
-        return [*result, layer]
+        problem = f"can't be read: {error.strerror}"
+    except ValueError as error:
+        problem = str(error)
+    layer = Layer()
+    layer.refuse(f"{path}.d", "", problem)
+    return [*result, layer]
 
 
 def read(path: pathlib.Path) -> Layer:
@@ -110,6 +120,13 @@ def _text(path: pathlib.Path) -> str:
         if status.st_size > _MOST_BYTES:
             raise ValueError(f"has {status.st_size} bytes, and a configuration at most {_MOST_BYTES}")
         return file.read(_MOST_BYTES).decode()
+
+
+def _owner(path: pathlib.Path) -> tuple[int, ...]:
+    try:
+        return (path.stat().st_uid,)
+    except OSError:  # there may be drop-ins alone
+        return ()
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -13,11 +13,9 @@ from vllmd.configuration.catalog import BY_RESTART, BY_UPGRADE, COMPUTED, SECTIO
 from vllmd.configuration.layer import ARGUMENTS
 from vllmd.configuration.reading import DEFAULT, Reading
 from vllmd.configuration.shapes import Shape, allowed, shape
+from vllmd.planner.secrecy import visible
 
 _WIDTH = 110
-_SECRET = re.compile(r"token|secret|passw|api_?key|credential|auth", re.IGNORECASE)
-_NO_COUNTS = re.compile(r"tokens|tokenizer", re.IGNORECASE)
-HIDDEN = "(hidden)"
 
 
 def file(reading: Reading, *, defaults: bool, origin: bool) -> str:
@@ -67,26 +65,6 @@ def setting(name: str, value: Any) -> str:
     if shape(name) is Shape.MODE:
         return f'"{value:o}"'
     return toml(visible(value) if name == ARGUMENTS else value)
-
-
-def visible(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Hide the secrets among engine arguments, such as `hf_token`."""
-    return {name: HIDDEN if is_secret(name) else _inside(value) for name, value in arguments.items()}
-
-
-def is_secret(name: str) -> bool:
-    """Tell whether what is called so is nobody's business."""
-    return _SECRET.search(_NO_COUNTS.sub("", name)) is not None
-
-
-def _inside(value: Any) -> Any:
-    match value:
-        case dict():
-            return visible(value)
-        case list() | tuple():
-            return [_inside(one) for one in value]
-        case _:
-            return value
 
 
 def toml(value: Any) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 """Those of syslog(3), the highest level first."""
+_MARK = "\n| "
+"""Not only spaces: the journal takes those off."""
 
 
 def set_up(level: str) -> None:
@@ -24,7 +26,7 @@ def handler(environment: Mapping[str, str], stream: int = 2) -> logging.Handler:
     """
     if not leads_to_journal(environment, stream):
         result: logging.Handler = logging.StreamHandler(sys.stderr)
-        result.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        result.setFormatter(Marked("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         return result
     try:
         from systemd.journal import JournalHandler
@@ -33,7 +35,7 @@ def handler(environment: Mapping[str, str], stream: int = 2) -> logging.Handler:
         result.setFormatter(Prefixed("%(name)s: %(message)s"))
         return result
     result = JournalHandler(SYSLOG_IDENTIFIER="vllmd")
-    result.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    result.setFormatter(Marked("%(name)s: %(message)s"))
     return result
 
 
@@ -47,11 +49,29 @@ def leads_to_journal(environment: Mapping[str, str], stream: int = 2) -> bool:
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
-class Prefixed(logging.Formatter):
+class Marked(logging.Formatter):
+    """Marks all lines of a record but its first, and escapes what is no text.
+
+    Messages quote what clients and engines have written. Neither is to make a line that looks like one of the daemon's
+    own, such as one of the audit, nor to write anything to a terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        return _MARK.join(_escaped(line) for line in super().format(record).split("\n"))
+
+
+class Prefixed(Marked):
     """Begins each line with its priority, which the journal takes off: it makes an entry of every line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
         reached = (number for level, number in _PRIORITIES.items() if record.levelno >= level)
         priority = next(reached, 7)
-        return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() or one == "\t" else one.encode("unicode_escape").decode() for one in line)

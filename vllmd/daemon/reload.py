@@ -13,6 +13,7 @@ from vllmd.configuration.problems import ConfigurationError
 from vllmd.configuration.reading import Reading, Sources
 from vllmd.daemon.build import Parts
 from vllmd.events import Kind
+from vllmd.planner.secrecy import visible
 from vllmd.tasks import in_thread
 from vllmd.worker.causes import named
 
@@ -117,4 +118,4 @@ def _value(name: str, value: Any) -> str:
 
 
 def _argument(name: str, arguments: dict[str, Any]) -> str:
-    return show.toml(show.visible(arguments)[name]) if name in arguments else "not set"
+    return show.toml(visible(arguments)[name]) if name in arguments else "not set"
