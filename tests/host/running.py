@@ -78,6 +78,7 @@ class RunningDaemon:
         """Begin a generation on an engine."""
         request = engine_service_pb2.GenerateRequest(engine=engine, text="once upon a time")
         request.sampling_params.max_tokens = max_tokens
+        request.sampling_params.ignore_eos = True  # a random model may draw the end at any time
         return self.engines.Generate(request, timeout=DEADLINE_SECONDS)
 
     def engine(self, name: str) -> engine_pb2.Engine:

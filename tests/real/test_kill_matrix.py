@@ -79,10 +79,11 @@ def test_a_death_leaves_nothing(host: Home, model: pathlib.Path, size: int, whic
             list(call)
     else:
         list(call)
+        victim = victim_of(which, daemon, name)  # now: to look for it may take as long as the streams do
         streams = [daemon.generate(name, 400) for _ in range(4 if phase == "generating" else 0)]
         for stream in streams:
             next(stream)
-        kill(victim_of(which, daemon, name))
+        kill(victim)
         until(lambda: daemon.engine(name).state == FAILED, "the engine's end", 60)
         for stream in streams:
             with pytest.raises(grpc.RpcError) as ended:

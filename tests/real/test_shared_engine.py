@@ -194,11 +194,12 @@ def test_a_killed_daemon_leaves_the_engine_to_the_next(place: Home, daemon: Runn
 def test_a_killed_core_ends_the_streams_and_leaves_nothing(place: Home, loaded: LoadedModel) -> None:
     """Streams end UNAVAILABLE, and the rest of the tree is gone with all that it had."""
     daemon = place.latest
+    cores = cores_of(daemon.engine(loaded.engine.name).pid)  # now: to look for them may take as long as the streams do
     calls = [start(daemon, loaded, prompt, 480) for prompt in PROMPTS[:8]]
     for call in calls:
         next(call)
 
-    kill(*cores_of(daemon.engine(loaded.engine.name).pid))
+    kill(*cores)
     codes = set()
     for call in calls:
         with pytest.raises(grpc.RpcError) as raised:
