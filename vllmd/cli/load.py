@@ -12,7 +12,7 @@ from vllmd.cli.lease import VARIABLE
 from vllmd.cli.progress import showing_progress
 from vllmd.cli.release import print_released, unproven
 from vllmd.cli.session import Format, Output, connect
-from vllmd.cli.settings import parse_settings
+from vllmd.cli.settings import Revision, Settings, parse_settings
 from vllmd.cli.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -25,15 +25,8 @@ def load(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A Hugging Face id, or a directory on the daemon's host.")
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One of vLLM's engine arguments; the value is JSON if it parses, else text. May be repeated.",
-        ),
-    ] = None,
-    revision: Annotated[str, typer.Option(metavar="REV", help="A branch, tag or commit of the model.")] = "",
+    settings: Settings = None,
+    revision: Revision = "",
     auto_config: Annotated[
         bool, typer.Option("--auto-config/--no-auto-config", help="Let the daemon choose what you don't set.")
     ] = True,

@@ -9,7 +9,7 @@ import typer
 from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
 from vllmd.cli.session import Format, Output
-from vllmd.cli.settings import parse_settings
+from vllmd.cli.settings import Revision, Settings, parse_settings
 
 _NO_GPUS = ("NVML_UNAVAILABLE", "GPU_LOST")
 
@@ -57,15 +57,8 @@ def plan(
             autocompletion=use_cases,
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One of vLLM's engine arguments; the value is JSON if it parses, else text. May be repeated.",
-        ),
-    ] = None,
-    revision: Annotated[str, typer.Option(metavar="REV", help="A branch, tag or commit of the model.")] = "",
+    settings: Settings = None,
+    revision: Revision = "",
     auto_config: Annotated[
         bool, typer.Option("--auto-config/--no-auto-config", help="Choose what you don't set.")
     ] = True,

@@ -1,12 +1,23 @@
-"""`key=value` on the command line."""
+"""How a model is asked for on the command line: its `key=value` settings and its revision."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One of vLLM's engine arguments; the value is JSON if it parses, else text. May be repeated.",
+    ),
+]
+
+Revision = Annotated[str, typer.Option("--revision", metavar="REV", help="A branch, tag or commit of the model.")]
 
 
 def parse_settings(items: Sequence[str], option: str) -> dict[str, Any]:
