@@ -7,6 +7,7 @@ import pytest
 from vllmd.errors import InvalidRequest
 from vllmd.planner import numbers
 from vllmd.planner.arguments import GENERATION_CONFIGS, HARMLESS, LOAD_FORMATS, check, check_host, check_values
+from vllmd.planner.choice import PARALLEL_SIZES
 
 RUNS_CODE = (
     "trust_remote_code",
@@ -105,7 +106,7 @@ def test_values_that_load_by_name_or_path_are_refused(name: str, value: Any) -> 
     assert refused.value.reason == "ENGINE_ARG_REFUSED"
 
 
-@pytest.mark.parametrize("name", numbers._PARTS)
+@pytest.mark.parametrize("name", PARALLEL_SIZES)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "two", True, None, [2]])
 def test_a_number_of_parts_is_a_whole_number_from_1(name: str, value: Any) -> None:
     """What a plan calculates with must be a number, or no engine of it would ever start."""

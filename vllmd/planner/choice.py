@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
+
+PARALLEL_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+"""An engine has as many GPUs as these come to, multiplied."""
 
 _LARGEST = 1 << 40
 
@@ -92,6 +96,10 @@ class Draft:
     def count(self, name: str, otherwise: int | None = None) -> int | None:
         """Get a positive whole number; *otherwise* if it is open or makes no sense."""
         return whole_number(self.get(name)) or otherwise
+
+    def wanted_gpus(self) -> int:
+        """Say how many GPUs the parallel sizes come to; one that is open counts as 1."""
+        return math.prod(self.count(name, 1) or 1 for name in PARALLEL_SIZES)
 
     def source(self, name: str) -> Source | None:
         """Say who settled an argument."""

@@ -8,7 +8,7 @@ from vllmd.gpu.inventory import Gpu
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Draft, Infeasible, gib, whole_number
 from vllmd.planner.footprint import Footprint
-from vllmd.planner.use_cases import UseCase
+from vllmd.planner.use_cases import GENERAL, UseCase
 
 MOST = 1 << 40
 """No context is as long."""
@@ -22,8 +22,6 @@ SMALLEST = 256
 _KEPT = 0.02
 """Of the room for the KV cache, where what fits is chosen and no load like it was measured: vLLM refuses to start with
 less than one request of the longest context takes."""
-
-_USUAL_SHARE = 0.9
 
 _UNNAMED = 2048
 """vLLM's default for a model whose configuration names no maximum (`_get_and_verify_max_len`, 0.25)."""
@@ -150,7 +148,7 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
         else f"{gib(there)} of {gib(smallest.total_bytes)} on {where} is free"
     )
     if missing <= 0:  # it is the share that is too small, and what comes on top is outside of it
-        share = _largest_share(draft) if never else float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
+        share = _largest_share(draft) if never else float(draft.get("gpu_memory_utilization", GENERAL.share))
         there, beyond = int(smallest.usable_bytes * share), 0
         missing = max(0, footprint.taken + cache - there)
         has = f"gpu_memory_utilization={share:g} of {where} is {gib(there)}"
@@ -193,8 +191,8 @@ def _ever(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> int:
 
 def _largest_share(draft: Draft) -> float:
     """Say what share there would be if nobody else was on the GPUs."""
-    chosen = float(draft.get("gpu_memory_utilization", _USUAL_SHARE))
-    return chosen if _is_share_set(draft) else max(chosen, _USUAL_SHARE)
+    chosen = float(draft.get("gpu_memory_utilization", GENERAL.share))
+    return chosen if _is_share_set(draft) else max(chosen, GENERAL.share)
 
 
 def _is_cache_set(draft: Draft) -> bool:

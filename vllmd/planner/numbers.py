@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vllmd.planner.choice import Draft, Infeasible, whole_number
+from vllmd.planner.choice import PARALLEL_SIZES, Draft, Infeasible, whole_number
 
-_PARTS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 _SIZES = ("max_num_batched_tokens", "max_num_seqs", "kv_cache_memory_bytes", "num_gpu_blocks_override")
 """Open if they are `None`."""
 _SWITCHES = (
@@ -35,7 +34,7 @@ def refusal(draft: Draft) -> Infeasible | None:
 
 def odd(values: Mapping[str, Any]) -> tuple[str, str] | None:
     """Find an argument whose value is none that it takes; returns its name, and what it does take in a phrase."""
-    for name in _PARTS:
+    for name in PARALLEL_SIZES:
         if name in values and whole_number(values[name]) is None:
             return name, "a whole number from 1"
     for name in _SIZES:

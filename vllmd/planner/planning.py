@@ -236,9 +236,7 @@ def _credited(draft: Draft, version: str) -> tuple[Choice, ...]:
 
 def _as_asked(draft: Draft, request: Request) -> Plan | Infeasible:
     """Choose nothing but where it runs."""
-    count = 1
-    for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"):
-        count *= draft.count(name, 1) or 1
+    count = draft.wanted_gpus()
     if not request.gpus:
         return Plan(draft.choices, ())
     if count > len(request.gpus):
@@ -262,9 +260,7 @@ def _most_telling(failed: list[Infeasible]) -> Infeasible:
 
 
 def _too_few(draft: Draft, request: Request) -> Infeasible:
-    names = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    sizes = {name: draft.count(name, 1) or 1 for name in names}
-    count = sizes[names[0]] * sizes[names[1]] * sizes[names[2]]
+    count = draft.wanted_gpus()
     slices = any(gpu.mig_parent for gpu in request.gpus)
     why = " An engine can't be divided among MIG slices." if slices else ""
     return Infeasible(

@@ -8,7 +8,7 @@ from typing import Any
 
 from vllmd.gpu.inventory import Gpu, GpuLink
 from vllmd.planner import planning
-from vllmd.planner.choice import Infeasible, Remedy
+from vllmd.planner.choice import PARALLEL_SIZES, Infeasible, Remedy
 from vllmd.planner.planning import Plan
 from vllmd.planner.request import Request, Tenant
 from vllmd.planner.topology import Topology, alike
@@ -19,7 +19,6 @@ MOST = 5
 _OF_MEMORY = frozenset({"GPU_MEMORY_EXHAUSTED", "KV_CACHE_TOO_SMALL", "MODEL_TOO_LARGE"})
 _COUNTS = (2, 4, 8, 16)
 """Of GPUs, as hosts have them."""
-_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
 def plan(request: Request) -> Plan | Infeasible:
@@ -108,7 +107,7 @@ def _emptied(gpu: Gpu, tenants: tuple[Tenant, ...]) -> Gpu:
 
 def _more_gpus(request: Request) -> Iterator[Remedy]:
     """Find how many GPUs like those of the best group would do, if they were all as free as the freest of them."""
-    if any(name in request.wanted for name in _PARALLEL):
+    if any(name in request.wanted for name in PARALLEL_SIZES):
         return
     group = alike(request.gpus)[0]
     if group[0].mig_parent:
