@@ -28,7 +28,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
-    """What a number counts."""
+    """What a number counts, or names name."""
 
     name: str
 
@@ -36,6 +36,8 @@ class Unit:
 Seconds = Annotated[float, Unit("seconds")]
 Bytes = Annotated[pydantic.ByteSize, Unit("bytes")]
 Mode = Annotated[int, Unit("octal")]
+_Variable = Annotated[str, pydantic.StringConstraints(pattern=r"^[A-Za-z_*?][A-Za-z0-9_*?]*$")]
+Variables = Annotated[tuple[_Variable, ...], Unit("variables")]
 
 _MODEL = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -129,6 +131,11 @@ class Rules(pydantic.BaseModel):
     """Engine arguments that clients may set although they could run code.
 
     None by default: whoever may connect could do whatever the daemon's user may. The last source counts alone.
+    """
+    pass_environment: Variables = pydantic.Field(default=(), examples=[["AWS_*", "PYTHONPATH"]])
+    """Variables of the daemon's environment that engines get beyond the usual: names, or patterns such as "AWS_*".
+
+    None by default: what vLLM, CUDA, NCCL, the hub and proxies go by they get anyway, and nobody else's secrets.
     """
     model_roots: tuple[pathlib.Path, ...] = pydantic.Field(default=(), examples=[["/srv/models"]])
     """Directories that models may be loaded from by a path, with all below them, after links; the hub's are not meant.

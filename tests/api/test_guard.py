@@ -99,6 +99,7 @@ async def test_what_an_operator_does_is_written_down(caplog: pytest.LogCaptureFi
         with pytest.raises(grpc.aio.AioRpcError):
             await served.host.StopEngine(host_service_pb2.StopEngineRequest(name="engines/none"))
         await served.host.GetStatus(host_service_pb2.GetStatusRequest())
+        await eventually(lambda: len(audited(caplog)) == 2)  # the client hears of it first
 
         assert audited(caplog) == [
             f'StopEngine name="{loaded.engine.name}" force=true, operator by s: OK',
@@ -126,6 +127,7 @@ async def test_a_stream_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     async with Host() as host, serving(host) as served:
         with pytest.raises(grpc.aio.AioRpcError):
             await served.host.TailLogs(host_service_pb2.TailLogsRequest(name="engines/none")).read()
+        await eventually(lambda: len(audited(caplog)) == 2)  # the client hears of it first
 
         assert audited(caplog)[-1] == 'TailLogs name="engines/none", operator by s: NOT_FOUND'
 

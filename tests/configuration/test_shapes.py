@@ -27,6 +27,7 @@ def test_every_setting_has_a_shape_and_words_for_it(name: str) -> None:
         ("backend", Shape.CHOICE, "one of vllm, fake"),
         ("listen", Shape.TEXT, 'a text, such as "127.0.0.1:8765"'),
         ("allowed_engine_args", Shape.NAMES, "a list of names of engine arguments"),
+        ("pass_environment", Shape.VARIABLES, 'a list of names of variables, or patterns such as "AWS_*"'),
         ("model_roots", Shape.PATHS, "a list of absolute paths"),
         ("tls_key", Shape.PATH, "an absolute path"),
         ("engine_args", Shape.ARGUMENTS, "a table of engine arguments"),

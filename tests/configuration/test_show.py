@@ -51,6 +51,7 @@ log_level = "debug"
 log_limit_bytes = 100000
 use_case = "debate"
 model_roots = ["/m", "/n"]
+pass_environment = ["AWS_*"]
 allowed_engine_args = ["a", "b"]
 [engine_args]
 seed = 1

@@ -27,6 +27,7 @@ from vllmd.configuration.values import Wrong, argument, check, of_text, of_toml,
         ("foreign_orphans", "report", "report"),
         ("allowed_engine_args", ["hf_overrides"], ("hf_overrides",)),
         ("simulate", "2xRTX3090", "2xRTX3090"),
+        ("pass_environment", ["AWS_*", "PYTHONPATH", "*"], ("AWS_*", "PYTHONPATH", "*")),
         ("model_roots", ["/a", "/b c"], (Path("/a"), Path("/b c"))),
     ],
 )
@@ -46,6 +47,7 @@ def test_what_a_file_says_is_taken_as_it_is_meant(name: str, written: object, va
         ("engine_memory_max", "1024", 1024),
         ("allowed_engine_args", "a,b c", ("a", "b", "c")),
         ("allowed_engine_args", "", ()),
+        ("pass_environment", "AWS_*, X", ("AWS_*", "X")),
         ("backend", "fake", "fake"),
         ("model_roots", "/a:/b c:", (Path("/a"), Path("/b c"))),
         ("cache_dir", "relative/to/here", Path("relative/to/here")),
@@ -68,6 +70,7 @@ def test_what_the_environment_says_is_a_text(name: str, text: str, value: object
         ("backend", "Fake"),
         ("socket", ""),
         ("allowed_engine_args", "no-name"),
+        ("pass_environment", "X=1"),
         ("listen", ""),
     ],
 )

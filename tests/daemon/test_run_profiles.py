@@ -11,6 +11,7 @@ from tests.daemon.test_build import settings
 from tests.fakes.host import eventually
 from tests.fakes.profiles import info, key, record
 from tests.host.running import Home, RunningDaemon, home
+from vllmd.config import Live
 from vllmd.daemon import build
 from vllmd.engines.supervisor import Supervisor
 from vllmd.planner.choice import Choice
@@ -77,8 +78,10 @@ async def test_the_version_is_that_of_the_engines_interpreter(runtime: pathlib.P
         parts.ground.profiles.learn("m", key(), info("fake"), None)
         await parts.ground.profiles.prepare()
 
-        assert await build.installed(options) == "fake"
-        assert await build.installed(settings(runtime, backend="vllm", engine_python="/no/such/python")) is None
+        nowhere = settings(runtime, backend="vllm", engine_python="/no/such/python")
+
+        assert await build.installed(options, Live()) == "fake"
+        assert await build.installed(nowhere, Live()) is None
         assert parts.ground.profiles.lookup(key()) is not None
     assert len(file.read(options.state_dir / NAME)) == 1
 

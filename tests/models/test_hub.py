@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllmd.errors import InvalidRequest, NotFound, NotPossible, VllmdError
+from vllmd.interpreter import Interpreter
 from vllmd.models import files, hub
 from vllmd.tasks import spawn
 
-Child = Callable[[str], pathlib.Path]
+Child = Callable[[str], Interpreter]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LISTING: dict[str, Any] = {
     "files": {"config.json": 2, "model.safetensors": 1008, "odd": None},
@@ -34,11 +35,11 @@ def child(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Child:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
 
-    def make(lines: str) -> pathlib.Path:
+    def make(lines: str) -> Interpreter:
         path = tmp_path / "python"
         path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/runs\n{lines}\n')
         path.chmod(0o755)
-        return path
+        return Interpreter(path)
 
     return make
 
@@ -159,7 +160,7 @@ async def test_an_interpreter_that_is_not_there_is_logged(
     model: str, child: Child, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As one that has no huggingface_hub would be."""
-    assert not await hub.fetch(model, "", pathlib.Path("/no/such/python"))
+    assert not await hub.fetch(model, "", Interpreter(pathlib.Path("/no/such/python")))
     assert "No such file" in caplog.text
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from vllmd.interpreter import Interpreter
 from vllmd.models import hub
 from vllmd.tasks import in_thread
 
@@ -21,7 +22,7 @@ def interpreter(tmp_path: pathlib.Path, script: str) -> pathlib.Path:
 
 def run(python: pathlib.Path) -> object:
     """Ask for a model, as `hub.fetch` does on a thread."""
-    return hub._run(("org/model", ""), python)
+    return hub._run(("org/model", ""), Interpreter(python))
 
 
 def test_endless_output_is_cut_short(tmp_path: pathlib.Path) -> None:

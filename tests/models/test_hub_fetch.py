@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.hub import COMMIT, TOKEN, Hub, serving
 from vllmd.errors import NotFound, NotPossible
+from vllmd.interpreter import Interpreter
 from vllmd.models import files, hub_fetch
 
 CONFIG = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 1000}
@@ -118,7 +119,7 @@ async def test_a_model_on_the_hub_is_known_without_its_weights(
     engine_python: pathlib.Path, served: Hub, revision: str
 ) -> None:
     """In the ordinary cache, where vLLM finds the files as well."""
-    found = await files.facts_of("org/model", revision, engine_python)
+    found = await files.facts_of("org/model", revision, Interpreter(engine_python))
 
     assert found is not None
     assert (found.layers, found.weight_bytes) == (2, 360_000)
@@ -131,8 +132,8 @@ async def test_a_model_on_the_hub_is_known_without_its_weights(
 async def test_what_the_hub_refuses_is_told(engine_python: pathlib.Path, served: Hub) -> None:
     """A model that it has not, one that is gated, and a revision that there is not."""
     with pytest.raises(NotFound, match="The hub has no org/other"):
-        await files.facts_of("org/other", "", engine_python)
+        await files.facts_of("org/other", "", Interpreter(engine_python))
     with pytest.raises(NotPossible, match="gated"):
-        await files.facts_of("gated/model", "", engine_python)
+        await files.facts_of("gated/model", "", Interpreter(engine_python))
     with pytest.raises(NotFound, match="no revision v9"):
-        await files.facts_of("org/model", "v9", engine_python)
+        await files.facts_of("org/model", "v9", Interpreter(engine_python))

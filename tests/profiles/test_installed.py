@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vllmd.interpreter import Interpreter
 from vllmd.profiles.installed import vllm_version
 
 
@@ -31,7 +32,7 @@ async def test_the_version_is_read_without_importing_vllm(tmp_path: Path) -> Non
     """It is what `vllm.__version__` would be, and an engine reports."""
     python = python_with(tmp_path, _version="print('chatter')\n__version__ = version = '0.25.1+cu129'\n")
 
-    assert await vllm_version(python) == "0.25.1+cu129"
+    assert await vllm_version(Interpreter(python)) == "0.25.1+cu129"
 
 
 async def test_without_that_file_the_distribution_tells(tmp_path: Path) -> None:
@@ -41,14 +42,14 @@ async def test_without_that_file_the_distribution_tells(tmp_path: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.22.0\n")
 
-    assert await vllm_version(python) == "0.22.0"
+    assert await vllm_version(Interpreter(python)) == "0.22.0"
 
 
 @pytest.mark.parametrize("line", ["exit 3", "echo nothing of use", "kill -9 $$"])
 async def test_an_interpreter_that_does_not_say_has_an_unknown_one(tmp_path: Path, line: str) -> None:
     """It may have no vLLM, or not even run."""
-    assert await vllm_version(script(tmp_path, line)) is None
-    assert await vllm_version(tmp_path / "no such python") is None
+    assert await vllm_version(Interpreter(script(tmp_path, line))) is None
+    assert await vllm_version(Interpreter(tmp_path / "no such python")) is None
 
 
 @pytest.mark.vllm
@@ -58,4 +59,4 @@ async def test_a_real_vllm_tells() -> None:
     if not python:
         pytest.fail("VLLMD_TEST_ENGINE_PYTHON names the interpreter that has vLLM; `make test` sets it")
 
-    assert (await vllm_version(Path(python)) or "").count(".") >= 2
+    assert (await vllm_version(Interpreter(Path(python))) or "").count(".") >= 2

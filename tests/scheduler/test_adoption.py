@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.fake_gpus import gpu
 from tests.fakes.host import DEADLINE_SECONDS, Host, finish, hanging, wish
 from vllmd.engines import directory, process
+from vllmd.engines.environment import engine_environment
 from vllmd.engines.state import State
 from vllmd.errors import Unavailable
 from vllmd.planner.choice import Choice
@@ -139,7 +140,7 @@ async def test_a_worker_of_the_protocol_before_goes_on_under_this_daemon() -> No
         shutil.rmtree(owned.path / SITE / "vllmd_worker")
         with tarfile.open(OLD_WORKER) as archive:
             archive.extractall(owned.path / SITE, filter="data")
-        environment = process.engine_environment(engine_id, owned.path, host.ground.cache, (), 60.0, {})
+        environment = engine_environment(engine_id, owned.path, host.ground.cache, (), 60.0, {})
         started = process.spawn(engine_id, owned, host.ground.python, None, environment)
         while not (owned.path / "progress.jsonl").exists():
             assert started.how_it_ended() is None

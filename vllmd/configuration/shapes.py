@@ -26,6 +26,7 @@ class Shape(enum.Enum):
     PATH = "an absolute path"
     CHOICE = "one of"
     TEXT = "a text"
+    VARIABLES = 'a list of names of variables, or patterns such as "AWS_*"'
     NAMES = "a list of names of engine arguments"
     PATHS = "a list of absolute paths"
     ARGUMENTS = "a table of engine arguments"
@@ -42,6 +43,8 @@ def shape(name: str) -> Shape:
         return Shape.MODE
     if "bytes" in units:
         return Shape.BYTES
+    if "variables" in units:
+        return Shape.VARIABLES
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
         return Shape.CHOICE

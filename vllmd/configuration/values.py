@@ -63,7 +63,7 @@ def of_text(name: str, text: str) -> Any:
     match shape(name):
         case Shape.SECONDS | Shape.COUNT | Shape.BYTES:
             value = _number(text)
-        case Shape.NAMES:
+        case Shape.NAMES | Shape.VARIABLES:
             value = text.replace(",", " ").split()
         case Shape.PATHS:
             value = [part for part in text.split(os.pathsep) if part]
@@ -172,5 +172,6 @@ _FROM_TOML: Mapping[Shape, Callable[[str, object], object]] = {
     Shape.CHOICE: lambda name, value: value if isinstance(value, str) and value in choices(name) else None,
     Shape.TEXT: lambda name, value: value if isinstance(value, str) and value else None,
     Shape.NAMES: lambda name, value: _names(value),
+    Shape.VARIABLES: lambda name, value: tuple(value) if isinstance(value, list) else None,
     Shape.PATHS: lambda name, value: _paths(value),
 }

@@ -24,6 +24,7 @@ from vllmd.gpu.monitor import GpuMonitor
 from vllmd.gpu.nvml import Nvml
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.gpu.simulation import SimulatedGpus
+from vllmd.interpreter import Interpreter
 from vllmd.planner import arguments
 from vllmd.profiles.installed import vllm_version
 from vllmd.profiles.store import NAME as PROFILES
@@ -120,7 +121,7 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
         simulation=simulated.directory if simulated is not None else None,
         events=events,
         losses=Losses(events),
-        profiles=Profiles(settings.state_dir / PROFILES, functools.partial(installed, settings)),
+        profiles=Profiles(settings.state_dir / PROFILES, functools.partial(installed, settings, live)),
     )
     cleanup.push_async_callback(ground.profiles.flush)
     quarantines = Quarantines(events)
@@ -143,9 +144,10 @@ def build(settings: Settings, cleanup: contextlib.AsyncExitStack) -> Parts:
     return Parts(ground, events, monitor, containment, quarantines, scheduler, watchdog, journal)
 
 
-async def installed(settings: Settings) -> str | None:
+async def installed(settings: Settings, live: Live) -> str | None:
     """Find out which vLLM engines are started with now."""
-    return "fake" if settings.backend == "fake" else await vllm_version(settings.engine_python)
+    interpreter = Interpreter(settings.engine_python, live.rules.pass_environment)
+    return "fake" if settings.backend == "fake" else await vllm_version(interpreter)
 
 
 def simulate(settings: Settings) -> SimulatedGpus | None:

@@ -62,6 +62,7 @@ _METAVARS = {
     "simulate": "GPUS",
     "allowed_engine_args": "NAME",
     "model_roots": "DIR",
+    "pass_environment": "NAME",
     "engine_args": "NAME=VALUE",
 }
 _OF_SHAPE: Mapping[Shape, Mapping[str, Any]] = {
@@ -72,8 +73,10 @@ _OF_SHAPE: Mapping[Shape, Mapping[str, Any]] = {
     Shape.CHOICE: {},
     Shape.TEXT: {},
     Shape.NAMES: {"action": "append"},
+    Shape.VARIABLES: {"action": "append"},
     Shape.PATHS: {"action": "append", "type": pathlib.Path},
 }
+_REPEATED = (Shape.NAMES, Shape.VARIABLES, Shape.PATHS, Shape.ARGUMENTS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -116,13 +119,9 @@ def sources(namespace: argparse.Namespace, environment: Mapping[str, str] = os.e
 
 
 def _whole(name: str, value: Any) -> Any:
-    match name:
-        case "engine_args":
-            return dict(value)
-        case "allowed_engine_args" | "model_roots":
-            return tuple(value)
-        case _:
-            return value
+    if shape(name) is Shape.ARGUMENTS:
+        return dict(value)
+    return tuple(value) if shape(name) in _REPEATED else value
 
 
 def _help(name: str) -> str:
@@ -130,7 +129,7 @@ def _help(name: str) -> str:
     if about[1:2].islower():
         about = about[:1].lower() + about[1:]
     default = show.default(name).strip('"')
-    several = "; may be repeated" if name in FLAGS else f" (default: {default})"
+    several = "; may be repeated" if shape(name) in _REPEATED else f" (default: {default})"
     return (about + several).replace("%", "%%")
 
 

@@ -24,6 +24,7 @@ from vllmd.doctor.finding import Finding, Level, fail, unknown
 from vllmd.doctor.gpus import GpuFacts
 from vllmd.doctor.listening import ListeningFacts
 from vllmd.errors import Unavailable
+from vllmd.interpreter import Interpreter
 from vllmd.tasks import in_thread
 
 PATIENCE_SECONDS = 25.0
@@ -71,9 +72,8 @@ async def examine(reading: Reading, patience: float = PATIENCE_SECONDS) -> list[
 
     cuda = driver.inventory.cuda_version if driver else ""
     fake = settings.backend == "fake"
-    python = await _look(
-        lambda: see_engine.look(settings.engine_python, fake=fake, driver_cuda=cuda, gpus=count), patience
-    )
+    interpreter = Interpreter(settings.engine_python, settings.pass_environment)
+    python = await _look(lambda: see_engine.look(interpreter, fake=fake, driver_cuda=cuda, gpus=count), patience)
     if isinstance(seen, GpuFacts) and isinstance(python, EngineFacts):
         seen = dataclasses.replace(seen, needed=not engine.without_gpus(python))
     found.append(_section("GPUs", seen, gpus.judge))

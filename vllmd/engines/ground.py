@@ -13,6 +13,7 @@ from vllmd.events import Events
 from vllmd.gpu.ledger import Ledger
 from vllmd.gpu.losses import Losses
 from vllmd.gpu.monitor import GpuMonitor
+from vllmd.interpreter import Interpreter
 from vllmd.profiles.store import Profiles
 from vllmd.worker.spec import Backend
 
@@ -48,6 +49,11 @@ class Ground:
     def rules(self) -> Rules:
         """The rules in force now; not to be kept, as a reload replaces them."""
         return self.live.rules
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """The interpreter that has vLLM, for short-lived children."""
+        return Interpreter(self.python, self.rules.pass_environment)
 
     @property
     def restarts(self) -> Policy:

@@ -137,7 +137,7 @@ _KNOWN = (
         r"No module named '?vllm",
         "VLLM_NOT_INSTALLED",
         invalid=True,
-        hint=_say("The interpreter that --engine-python names must have vLLM."),
+        hint=_say("engine_python must name one that has vLLM; it gets PYTHONPATH by pass_environment alone."),
     ),
     _known(r"Error in memory profiling", "PROFILING_DISTURBED"),
     # Last, what vLLM wraps any of the above in.

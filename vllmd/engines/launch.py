@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 
 from vllmd.engines.directory import Owned, create
+from vllmd.engines.environment import engine_environment
 from vllmd.engines.ground import Ground
-from vllmd.engines.process import EngineProcess, engine_environment, spawn
+from vllmd.engines.process import EngineProcess, spawn
 from vllmd.gpu.ledger import Expectation
 from vllmd.planner.planning import Plan
 from vllmd.worker.processes import boot_id
@@ -49,6 +50,7 @@ def launch(
         tuple(gpu.uuid for gpu in plan.gpus),
         ground.rules.load_timeout,
         os.environ,
+        ground.rules.pass_environment,
     )
     if ground.simulation is not None:
         environment[SIMULATION_VARIABLE] = str(ground.simulation)

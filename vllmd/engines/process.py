@@ -6,25 +6,12 @@ import asyncio
 import os
 import pathlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from vllmd.engines.directory import Owned
-from vllmd.worker import plugin
 from vllmd.worker.processes import Identity, hold, read_stat
-from vllmd.worker.spec import ENGINE_DIR_VARIABLE, ENGINE_ID_VARIABLE, SITE, TMP
+from vllmd.worker.spec import SITE
 from vllmd.worker.tree import Tree
-
-_FORGOTTEN = frozenset(
-    {
-        *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE"),
-        *("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"),
-        *("INVOCATION_ID", "SYSTEMD_EXEC_PID", "MANAGERPID", "MANAGERPIDFDID", "MAINPID", "JOURNAL_STREAM"),
-        *("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "CREDENTIALS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
-        *("RUNTIME_DIRECTORY", "STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY"),
-    }
-)
-"""Variables by which systemd speaks to the daemon: a child that heeded them would speak in its name, or find what is
-not for it."""
 
 
 class Watch:
@@ -138,49 +125,3 @@ def spawn(
     stat = read_stat(popen.pid)
     assert stat is not None, "a child that nobody has waited for is at least a zombie"
     return EngineProcess(popen, Tree(engine_id, stat.identity, cgroup, owned.path))
-
-
-def engine_environment(
-    engine_id: str,
-    directory: pathlib.Path,
-    cache: pathlib.Path,
-    gpus: tuple[str, ...],
-    load_timeout: float,
-    inherited: Mapping[str, str],
-) -> dict[str, str]:
-    """Work out the environment of an engine's processes: the daemon's, with what they need to be told.
-
-    Args:
-        engine_id: our marker.
-        directory: the engine's own.
-        cache: where what must outlast the engine goes; a variable that is set already is left alone.
-        gpus: UUIDs of the GPUs that it may see; none for an engine on the CPU.
-        load_timeout: seconds that a start may take.
-        inherited: the daemon's environment.
-    """
-    kept = {
-        name: value for name, value in inherited.items() if name not in _FORGOTTEN and not name.startswith("VLLMD_")
-    }
-    lasting = {
-        "VLLM_CACHE_ROOT": str(cache / "vllm"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    own = {
-        ENGINE_ID_VARIABLE: engine_id,
-        ENGINE_DIR_VARIABLE: str(directory),
-        # Without it vLLM's setproctitle overwrites the environment, our marker included.
-        "SPT_NOENV": "1",
-        "TMPDIR": str(directory / TMP),
-        "VLLM_RPC_BASE_PATH": str(directory / TMP),
-        "VLLM_ENGINE_READY_TIMEOUT_S": str(int(load_timeout)),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(directory / SITE), inherited.get("PYTHONPATH")])),
-        "PYTHONUNBUFFERED": "1",
-    }
-    if "VLLM_PLUGINS" in inherited:  # a list of those that are allowed: ours has to be among them
-        own["VLLM_PLUGINS"] = ",".join(filter(None, [inherited["VLLM_PLUGINS"], plugin.ENTRY_POINT]))
-    if gpus:
-        own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    return lasting | kept | own

@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from vllmd.errors import InvalidRequest, NotFound, VllmdError
+from vllmd.interpreter import Interpreter
 from vllmd.models import checkpoint, facts, hub, mistral, plain
 from vllmd.models.checkpoint import Listing
 from vllmd.models.lengths import Beside, pools
@@ -56,15 +57,13 @@ async def check(model: str, revision: str = "") -> None:
     await in_thread(f"looking for {model}", functools.partial(locate, model, revision), _PATIENCE_SECONDS)
 
 
-async def facts_of(
-    model: str, revision: str = "", engine_python: pathlib.Path | None = None
-) -> facts.ModelFacts | None:
+async def facts_of(model: str, revision: str = "", interpreter: Interpreter | None = None) -> facts.ModelFacts | None:
     """Find a model and read its facts, however slow its files are; `None` if it has yet to be fetched.
 
     Args:
         model: a directory, or a hub id.
         revision: of a hub id; empty for the default.
-        engine_python: the interpreter that fetches the configuration from the hub if it is not here; `None` to fetch
+        interpreter: who fetches the configuration from the hub if it is not here; `None` to fetch
             nothing.
 
     Raises:
@@ -79,7 +78,7 @@ async def facts_of(
         return None if directory is None else read_facts(directory, hub.known(model, revision))
 
     found = await in_thread(f"reading {model}", find, _PATIENCE_SECONDS)
-    if found is None and engine_python is not None and await hub.fetch(model, revision, engine_python):
+    if found is None and interpreter is not None and await hub.fetch(model, revision, interpreter):
         found = await in_thread(f"reading {model}", find, _PATIENCE_SECONDS)
     return found
 

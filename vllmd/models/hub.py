@@ -1,7 +1,8 @@
 """Has the hub asked for a model that is not here, by a short-lived child under the engine's interpreter.
 
-The daemon itself imports nothing for it and opens no connection. The child gets the daemon's environment, with the
-hub's address and token in it, and a model's name as argument; what it prints is believed as little as a client.
+The daemon itself imports nothing for it and opens no connection. The child gets what engines get of the daemon's
+environment, the hub's address and token among it, and a model's name as argument; what it prints is believed as little
+as a client.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from vllmd.errors import InvalidRequest, NotFound, NotPossible, Unavailable, VllmdError
+from vllmd.interpreter import Interpreter
 from vllmd.models import checkpoint
 from vllmd.models.checkpoint import Listing
 from vllmd.tasks import in_thread, spawn
@@ -71,13 +73,13 @@ def known(model: str, revision: str = "") -> Listing | None:
     return _listings.get((model, revision))
 
 
-async def fetch(model: str, revision: str, python: pathlib.Path) -> bool:
+async def fetch(model: str, revision: str, interpreter: Interpreter) -> bool:
     """Have a model's configuration fetched into the cache; asks for the same model share one child.
 
     Args:
         model: a hub id.
         revision: empty for the default.
-        python: the interpreter that has huggingface_hub.
+        interpreter: one that has huggingface_hub.
 
     Returns:
         Whether it worked; why not is logged.
@@ -91,7 +93,7 @@ async def fetch(model: str, revision: str, python: pathlib.Path) -> bool:
     if model.startswith("/") or is_offline() or _failed_lately(key):
         return False
     if key not in _asked:
-        task = _asked[key] = spawn(f"fetch {model}", _fetch(key, python))
+        task = _asked[key] = spawn(f"fetch {model}", _fetch(key, interpreter))
         task.add_done_callback(lambda _: _asked.pop(key, None))
     answer = await asyncio.shield(_asked[key])  # one who is cancelled takes it from no other
     if isinstance(answer, VllmdError):
@@ -103,12 +105,12 @@ def _failed_lately(key: Key) -> bool:
     return time.monotonic() - _failed.get(key, -RETRY_SECONDS) < RETRY_SECONDS
 
 
-async def _fetch(key: Key, python: pathlib.Path) -> bool | VllmdError:
+async def _fetch(key: Key, interpreter: Interpreter) -> bool | VllmdError:
     """Have it fetched; an error that is certain is returned, since several may wait for it."""
     model = key[0]
     try:
         async with _places:
-            run = functools.partial(_run, key, python)
+            run = functools.partial(_run, key, interpreter)
             answer = await in_thread(f"asking the hub for {model}", run, 2 * PATIENCE_SECONDS)
         refusal = _refusal(key, str(answer.get("failure") or ""))
         if refusal is not None:
@@ -128,18 +130,17 @@ async def _fetch(key: Key, python: pathlib.Path) -> bool | VllmdError:
     return True
 
 
-def _run(key: Key, python: pathlib.Path) -> Mapping[str, Any]:
+def _run(key: Key, interpreter: Interpreter) -> Mapping[str, Any]:
     """Run the child, and read what it says.
 
     Raises:
         OSError: it can't be run.
         ValueError: it took too long, or said nothing that makes sense.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("VLLMD_")}
     with subprocess.Popen(
-        [str(python), str(_PROGRAM), str(int(PATIENCE_SECONDS) + 5), *filter(None, key)],
+        [str(interpreter.path), str(_PROGRAM), str(int(PATIENCE_SECONDS) + 5), *filter(None, key)],
         cwd="/",
-        env=environment | _QUIET,
+        env=interpreter.environment() | _QUIET,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         # Not for our log: an exception's text may quote what was sent. What matters is on standard output.
@@ -154,9 +155,9 @@ def _run(key: Key, python: pathlib.Path) -> Mapping[str, Any]:
     try:
         answer = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError):
-        raise ValueError(f"{python} ended with status {process.returncode} and no answer") from None
+        raise ValueError(f"{interpreter.path} ended with status {process.returncode} and no answer") from None
     if not isinstance(answer, dict):
-        raise ValueError(f"{python} gave an answer that is none")
+        raise ValueError(f"{interpreter.path} gave an answer that is none")
     return answer
 
 

@@ -22,6 +22,7 @@ from vllmd.errors import InvalidRequest, Unavailable
 from vllmd.gpu import products
 from vllmd.gpu.inventory import Inventory
 from vllmd.gpu.nvml import Nvml
+from vllmd.interpreter import Interpreter
 from vllmd.models import files
 from vllmd.models.facts import ModelFacts
 from vllmd.models.layers import Kind
@@ -174,7 +175,8 @@ def find(model: str, revision: str = "") -> tuple[ModelFacts | None, str]:
     unknown = f"{model} is not in the hub's cache, so nothing is known of it"
     if importlib.util.find_spec("huggingface_hub") is None:
         return None, f"{unknown}; with huggingface_hub installed here it would be asked for"
-    ask = functools.partial(files.facts_of, model, revision, pathlib.Path(sys.executable))
+    this = Interpreter(pathlib.Path(sys.executable), ("*",))
+    ask = functools.partial(files.facts_of, model, revision, this)
     with _asking, concurrent.futures.ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop already
         facts = thread.submit(lambda: asyncio.run(ask())).result()
     return facts, "" if facts is not None else f"{unknown}, and the hub was not asked or did not answer"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import pathlib
 import subprocess
 
 from vllmd.errors import Unavailable
+from vllmd.interpreter import Interpreter
 from vllmd.tasks import in_thread
 
 _SECONDS = 10.0
@@ -27,26 +28,14 @@ for folder in found.submodule_search_locations or () if found else ():
 _log = logging.getLogger(__name__)
 
 
-async def vllm_version(python: pathlib.Path) -> str | None:
+async def vllm_version(interpreter: Interpreter) -> str | None:
     """Ask an interpreter for the version of its vLLM; `None` if it has none, or does not say in time."""
+    python = interpreter.path
     try:
-        output = await in_thread(f"asking {python} for its vLLM", lambda: _ask(python), _SECONDS + 1)
+        ask = functools.partial(interpreter.ask, _PROGRAM, _SECONDS)
+        output = await in_thread(f"asking {python} for its vLLM", ask, _SECONDS + 1)
     except (OSError, subprocess.SubprocessError, Unavailable) as error:
         _log.warning("it is not known which vLLM %s has: %s", python, error)
         return None
     lines = [line for line in output.splitlines() if line.startswith(_MARK)]
     return lines[-1].removeprefix(_MARK).strip() or None if lines else None
-
-
-def _ask(python: pathlib.Path) -> str:
-    # Not in the daemon's own directory, which Python would look in first. The status is no proof of anything: who waits
-    # for any child may have collected this one's.
-    done = subprocess.run(
-        [str(python), "-c", _PROGRAM],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    return done.stdout.decode(errors="replace")

@@ -79,8 +79,8 @@ class Prospects:
             except VllmdError:
                 return None
         set_here = {*wish.engine_args, *(self._ground.rules.engine_args if wish.auto_config else ())}
-        python = None if _FETCHED_OTHERWISE & set_here else self._ground.python
-        return await files.facts_of(wish.model, wish.revision, python)
+        interpreter = None if _FETCHED_OTHERWISE & set_here else self._ground.interpreter
+        return await files.facts_of(wish.model, wish.revision, interpreter)
 
     def _request(
         self,

@@ -7,6 +7,7 @@ import pytest
 
 from vllmd.doctor.engine import EngineFacts
 from vllmd.doctor.facts import engine
+from vllmd.interpreter import Interpreter
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def script(directory: Path, line: str) -> Path:
 
 def look(python: Path, seconds: float = engine.SECONDS) -> EngineFacts:
     """Ask it."""
-    return engine.look(python, fake=False, driver_cuda="13.0", gpus=2, seconds=seconds)
+    return engine.look(Interpreter(python), fake=False, driver_cuda="13.0", gpus=2, seconds=seconds)
 
 
 def test_versions_are_asked_without_an_import(python: Path) -> None:

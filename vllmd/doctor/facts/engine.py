@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 import shutil
 import subprocess
 
 from vllmd.doctor.engine import EngineFacts
+from vllmd.interpreter import Interpreter
 
 SECONDS = 20.0
 """A cold disk of the network takes some; nothing is imported that takes longer."""
@@ -49,15 +49,14 @@ _SAID = ("python_version", "vllm", "torch", "torch_cuda", "torch_hip", "msgspec"
 
 
 def look(
-    python: pathlib.Path, *, fake: bool, driver_cuda: str, gpus: int | None, seconds: float = SECONDS
+    interpreter: Interpreter, *, fake: bool, driver_cuda: str, gpus: int | None, seconds: float = SECONDS
 ) -> EngineFacts:
     """Ask an interpreter, and wait *seconds* for its answer; the rest is known from elsewhere and goes with it."""
-    facts = EngineFacts(python=str(python), fake=fake, driver_cuda=driver_cuda, gpus=gpus)
-    program = shutil.which(python)
-    if program is None:
+    facts = EngineFacts(python=str(interpreter.path), fake=fake, driver_cuda=driver_cuda, gpus=gpus)
+    if shutil.which(interpreter.path) is None:
         return dataclasses.replace(facts, runs=False, why="is no program that can be run")
     try:
-        output = _ask(program, seconds)
+        output = interpreter.ask(_PROGRAM, seconds)
     except subprocess.TimeoutExpired:
         return dataclasses.replace(facts, why=f"says nothing within {seconds:g} seconds")
     except OSError as error:
@@ -76,19 +75,6 @@ def look(
         msgspec=values["msgspec"],
         huggingface_hub=values["huggingface_hub"],
     )
-
-
-def _ask(program: str, seconds: float) -> str:
-    # Not in this directory, which Python would look in first.
-    done = subprocess.run(
-        [program, "-c", _PROGRAM],
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=seconds,
-        check=False,
-    )
-    return done.stdout.decode(errors="replace")
 
 
 def _values(line: str) -> dict[str, str | None]:
