@@ -92,6 +92,8 @@ def _settings(given: Mapping[str, Given], environment: Mapping[str, str]) -> Set
     for name in ("socket", "cache_dir", "state_dir", "tls_certificate", "tls_key", "tls_client_ca", "token_file"):
         if values.get(name) is not None:
             values[name] = values[name].absolute()
+    if "engine_python" in values and len(values["engine_python"].parts) > 1:  # a bare name is found by PATH
+        values["engine_python"] = values["engine_python"].absolute()
     if "model_roots" in values:
         values["model_roots"] = tuple(path.absolute() for path in values["model_roots"])
     if values.get("socket_group") is not None:

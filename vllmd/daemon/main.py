@@ -14,7 +14,7 @@ import uvloop
 from vllmd.config import Settings
 from vllmd.configuration.problems import ConfigurationError
 from vllmd.configuration.reading import Sources
-from vllmd.daemon import ambient, config_command, log_output, token_command
+from vllmd.daemon import ambient, config_command, install_command, log_output, token_command
 from vllmd.daemon.options import parser, sources
 from vllmd.daemon.signals import blocked
 from vllmd.errors import VllmdError
@@ -23,12 +23,14 @@ _log = logging.getLogger("vllmd")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon, `vllmd config` or `vllmd token`; returns the exit status."""
+    """Run the daemon, or `vllmd config`, `install`, `uninstall` or `token`; returns the exit status."""
     line = sys.argv[1:] if argv is None else list(argv)
     if line[:1] == ["config"]:
         return config_command.main(line[1:])
     if line[:1] == ["token"]:
         return token_command.main(line[1:])
+    if line[:1] in (["install"], ["uninstall"]):
+        return install_command.main(line[0], line[1:])
     arguments = parser()
     namespace = arguments.parse_args(line)
     where = sources(namespace)

@@ -38,6 +38,8 @@ examples:
         keep an engine that nobody has a lease on loaded for ten minutes
   vllmd config show --defaults > vllmd.toml
         every setting with its default and the reason for it, to begin with
+  vllmd install --engine-python /opt/vllm/bin/python
+        make it the host's service, once it has said what that takes
   vllmd token new alice --role user
         make a token for who comes by --listen, and the line of --token-file for it
   vllmd --simulate 2xRTX3090

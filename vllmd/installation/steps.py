@@ -1,0 +1,135 @@
+"""What is done to a host, a step each: said first, then done."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from typing import Protocol
+
+_OPEN = 0o755
+_COMMAND_SECONDS = 300.0
+"""A start takes over engines, and a stop waits for generations."""
+
+
+class Step(Protocol):
+    """Something to be done, or left alone with a reason."""
+
+    def lines(self) -> Iterator[str]:
+        """Say it: a verb and what it is done to, then details, indented."""
+
+    def do(self) -> None:
+        """Do it.
+
+        Raises:
+            OSError: the system does not let us.
+            Failed: a command did not work.
+        """
+
+
+class Failed(Exception):
+    """A command ended with an error; its words are the message."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Keep:
+    """Something is as it is to be."""
+
+    what: str
+    why: str
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        yield f"keep     {self.what}  ({self.why})"
+
+    def do(self) -> None:
+        """Leave it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Write:
+    """A file gets a text, all of it at once."""
+
+    path: pathlib.Path
+    text: str
+    before: str | None
+    mode: int = 0o644
+
+    def lines(self) -> Iterator[str]:
+        """Say it, with what changes."""
+        if self.before is None:
+            yield f"create   {self.path}"
+            return
+        yield f"replace  {self.path}"
+        changes = difflib.unified_diff(self.before.splitlines(), self.text.splitlines(), lineterm="", n=0)
+        yield from (f"         {line}" for line in changes if not line.startswith(("---", "+++", "@@")))
+
+    def do(self) -> None:
+        """Write it."""
+        for directory in reversed(self.path.parents):
+            if not directory.exists():
+                directory.mkdir()
+                directory.chmod(_OPEN)  # whatever the shell's umask: the service has to read it
+        descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self.text)
+                os.fchmod(descriptor, self.mode)
+            os.replace(name, self.path)
+        except BaseException:
+            pathlib.Path(name).unlink(missing_ok=True)
+            raise
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remove:
+    """A file goes, or a directory with all that is in it."""
+
+    path: pathlib.Path
+    what: str = ""
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        yield f"remove   {self.path}" + (f"  ({self.what})" if self.what else "")
+
+    def do(self) -> None:
+        """Remove it; what has gone meanwhile is no error."""
+        if self.path.is_dir() and not self.path.is_symlink():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A command is run."""
+
+    command: tuple[str, ...]
+    why: str = ""
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        yield f"run      {' '.join(self.command)}" + (f"  ({self.why})" if self.why else "")
+
+    def do(self) -> None:
+        """Run it."""
+        try:
+            done = subprocess.run(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=_COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Failed(f"has not ended after {_COMMAND_SECONDS:g} s") from None
+        if done.returncode != 0:
+            raise Failed(done.stdout.strip() or f"ended with status {done.returncode}")
