@@ -48,6 +48,8 @@ test: ## all checks and all tests that need no GPU
 	@$(DEV)/pytest -n $(JOBS) -m "not gpu and not vllm and not matrix" $(PYTEST_ARGS)
 	@echo "== tests on real vLLM"
 	@VLLMD_TEST_ENGINE_PYTHON=$(VLLM_PYTHON) $(DEV)/pytest -m "vllm and not gpu" $(PYTEST_ARGS)
+	@echo "== tests under systemd"
+	@$(DEV)/python -m tests.systemd
 
 .PHONY: test-matrix
 test-matrix: ## kill real vLLM in every way and phase, with one worker and two (half an hour)
@@ -55,8 +57,12 @@ test-matrix: ## kill real vLLM in every way and phase, with one worker and two (
 	@VLLMD_TEST_ENGINE_PYTHON=$(VLLM_PYTHON) $(DEV)/pytest -v -m matrix $(PYTEST_ARGS)
 
 .PHONY: test-systemd
-test-systemd: $(DEV_READY) ## boot a real systemd for the units, as root (a minute; two more the first time)
+test-systemd: $(DEV_READY) ## boot a real systemd with the package, as root (two minutes; one more the first time)
 	@$(DEV)/python -m tests.systemd $(PYTEST_ARGS)
+
+.PHONY: deb
+deb: $(DEV_READY) ## build the Debian package into dist/, for the Python that DEB_PYTHON names (3.11)
+	@$(DEV)/python systemd/deb/build_deb.py --python $(or $(DEB_PYTHON),3.11)
 
 .PHONY: chaos
 chaos: $(DEV_READY) ## let a monkey loose on a simulated host for MINUTES (5)

@@ -17,8 +17,9 @@ WORK = "VLLMD_SYSTEMD_WORK"
 """The variable that names the directory where the system and the logs are kept."""
 DEFAULT = "/var/tmp/vllmd-systemd"
 BOOTS = {
-    "first": "-o python_files=checks_*.py --deselect tests/systemd/checks_second_boot.py tests/systemd",
-    "second": "tests/systemd/checks_second_boot.py",
+    "first": "-o python_files=checks_*.py --ignore tests/systemd/checks_second_boot.py "
+    "--ignore tests/systemd/checks_taken_off.py tests/systemd",
+    "second": "tests/systemd/checks_second_boot.py tests/systemd/checks_taken_off.py",
 }
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 
-from tests.systemd.unit import entries, unit
+from tests.systemd.unit import BY_PIP, entries, unit
 from vllmd.v1 import engine_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
 
-WITH_LIBRARY = "Environment=PYTHONPATH=/opt/systemd-python"
-
 
 def test_events_are_found_by_engine_model_and_lease() -> None:
-    """With systemd-python: every step of an engine's life, and a lease by a digest that does not give it away."""
-    with unit(service=WITH_LIBRARY) as started:
+    """With the systemd-python that the package brings: every step of an engine's life, and a lease by a digest that does not give it away."""
+    with unit() as started:
         loaded = started.load("its/model")
         name, lease = loaded.engine.name.removeprefix("engines/"), loaded.lease.name
         request = engine_service_pb2.ReleaseRequest(lease=lease)
@@ -38,7 +36,7 @@ def test_events_are_found_by_engine_model_and_lease() -> None:
 
 def test_lines_have_priorities_without_a_library() -> None:
     """The journal takes them off the lines."""
-    with unit("--log-level debug") as started:
+    with unit("--log-level debug", programs=BY_PIP) as started:
         started.load("plain/model")
         written = entries("_SYSTEMD_UNIT=vllmd.service", f"_PID={started.pid}")
 

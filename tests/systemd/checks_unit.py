@@ -14,7 +14,7 @@ KILL_AND_PTRACE = 1 << 5 | 1 << 19
 
 def test_the_unit_is_clean() -> None:
     """systemd has nothing to say about it."""
-    verified = run("systemd-analyze", "verify", "/etc/systemd/system/vllmd.service")
+    verified = run("systemd-analyze", "verify", "/usr/lib/systemd/system/vllmd.service")
     enabled = run("systemctl", "is-enabled", "vllmd").stdout.strip()
 
     assert enabled == "enabled"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.unit import Account, Unit, run, until
+from tests.systemd.unit import IN, Account, Unit, agreed, run, until
 
 RUNTIME = pathlib.Path("/run/user/1000")
 SOMEONE = Account(
@@ -19,7 +19,7 @@ SOMEONE = Account(
 DROP_IN = """\
 [Service]
 ExecStart=
-ExecStart=%h/.local/share/vllmd/bin/vllmd --backend fake --simulate 1xL4 --idle-timeout 600 --adoption-timeout 6
+ExecStart=/opt/pip/bin/vllmd --backend fake --simulate 1xL4 --idle-timeout 600 --adoption-timeout 6
 WatchdogSec=3
 """
 
@@ -32,14 +32,15 @@ def users() -> Iterator[Unit]:
     drop_ins.mkdir(parents=True)
     (drop_ins / "checks.conf").write_text(DROP_IN)
     (home / ".local/share").mkdir(parents=True)
-    (home / ".local/share/vllmd").symlink_to("/opt/vllmd")
+    (home / ".local/share/vllmd").symlink_to("/opt/pip")
     run("chown", "-R", "someone:", home)
     run("systemctl", "start", "user@1000.service")
     until(lambda: (RUNTIME / "systemd/private").exists(), "the user's manager")
     made = Unit(SOMEONE)
     as_user = SOMEONE.systemctl[:-2]
-    installed = run(*as_user, f"HOME={home}", "sh", "-c", "cd /run/checks/in && . ./user.sh")
-    assert installed.returncode == 0, installed.stderr
+    installed = agreed(f"sh {IN}/user.sh", *as_user, f"HOME={home}")
+    assert installed.returncode == 0, installed.stdout
+    assert "Do this? [y/N]" in installed.stdout
     yield made
     made.close()
     run("systemctl", "stop", "user@1000.service")

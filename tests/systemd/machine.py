@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -15,21 +16,27 @@ from tests.systemd.rootfs import ROOT, wheel
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
 """Programs that are needed, and the packages that have them."""
+UPGRADED = "+upgraded"
+"""What the version of the package ends with that is an upgrade."""
 LIMIT_SECONDS = 400
 """For one boot; it takes a fraction of that."""
 _INSTALL = """\
 exec >/run/checks/out/install.log 2>&1
 set -ex
 cd /run/checks/in
-/opt/vllmd/bin/python -m pip install --quiet --no-index --no-deps *.whl
+/opt/pip/bin/python -m pip install --quiet --no-index --no-deps *.whl
 {commands}
+systemctl is-enabled vllmd
+! systemctl is-active vllmd
+sed -i s,/opt/vllm/bin/python,/opt/pip/bin/python, /etc/vllmd/vllmd.toml
+systemctl start vllmd
 systemctl is-active vllmd
 systemctl stop vllmd
 """
 _RUN = """\
 cd /run/checks/in
 export PYTHONPATH=/opt/checks:/run/checks/in PYTHONDONTWRITEBYTECODE=1
-/opt/vllmd/bin/python -m pytest -c /dev/null --rootdir . --import-mode=importlib -p no:cacheprovider -v -rP --tb=short \
+/opt/pip/bin/python -m pytest -c /dev/null --rootdir . --import-mode=importlib -p no:cacheprovider -v -rP --tb=short \
   --timeout=90 --durations=8 {arguments} >/run/checks/out/{name}.log 2>&1 && status=0 || status=$?
 journalctl --no-pager -b -o short-precise >/run/checks/out/{name}.journal 2>&1
 exit $status
@@ -41,6 +48,27 @@ def readme(number: int) -> str:
     section = (ROOT / "README.md").read_text().partition("\n## Run it under systemd\n")[2].partition("\n## ")[0]
     block = section.split("```sh\n")[number].partition("```")[0]
     return block.partition("\n")[2]
+
+
+def packages(directory: pathlib.Path) -> None:
+    """Build this checkout's package, as `make deb` does, and one that is an upgrade of it."""
+    build = [sys.executable, ROOT / "systemd/deb/build_deb.py", "--compression", "gzip"]
+    subprocess.run([*build, "--output", directory / "dist"], check=True, stdout=subprocess.DEVNULL)
+    (package,) = (directory / "dist").iterdir()
+    tree = directory / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
+    for path, pattern in ((tree / "DEBIAN/control", "^(Version: .*)$"), (_module(tree), '^(__version__ = ".*)"$')):
+        end = '"' if path.suffix else ""
+        path.write_text(re.sub(pattern, rf"\g<1>{UPGRADED}{end}", path.read_text(), flags=re.MULTILINE))
+    subprocess.run(
+        ["dpkg-deb", "-Znone", "--build", tree, directory / "upgrade.deb"], check=True, stdout=subprocess.DEVNULL
+    )
+    shutil.rmtree(tree)
+
+
+def _module(tree: pathlib.Path) -> pathlib.Path:
+    (found,) = tree.glob("opt/vllmd/lib/*/site-packages/vllmd/__init__.py")
+    return found
 
 
 def missing() -> str:
@@ -78,8 +106,9 @@ class Machine:
         layers = f"lowerdir={root},upperdir={directory / 'upper'},workdir={directory / 'layer'}"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, self._root], check=True)
         wheel(self._in)
-        shutil.copytree(ROOT / "systemd", self._in / "systemd")
-        (self._in / "user.sh").write_text(f"set -e\n{readme(3)}")
+        packages(self._in)
+        (self._in / "user.sh").write_text(f"set -e\n{readme(4)}")
+        (self._in / "pip.sh").write_text(f"set -e\n{readme(2)}")
         shutil.copytree(
             ROOT / "tests", self._in / "tests", ignore=shutil.ignore_patterns("__pycache__", "data", "conftest.py")
         )

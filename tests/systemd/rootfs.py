@@ -1,4 +1,4 @@
-"""A small Debian with systemd, and in it an environment that has all of the daemon but the daemon itself."""
+"""A small Debian with systemd, and in it an environment, /opt/pip, that has all of the daemon but the daemon itself."""
 
 from __future__ import annotations
 
@@ -21,12 +21,9 @@ _PACKAGES = (
 )
 _FIRST = """\
 set -e
-python3 -m venv /opt/vllmd
-/opt/vllmd/bin/pip install --quiet --no-index --find-links /wheels $1
-/opt/vllmd/bin/pip install --quiet --no-index --find-links /wheels --target /opt/checks pytest pytest-timeout
-# systemd-python as Debian builds it, for whoever has this in PYTHONPATH.
-mkdir /opt/systemd-python
-ln -s /usr/lib/python3/dist-packages/systemd /opt/systemd-python/systemd
+python3 -m venv /opt/pip
+/opt/pip/bin/pip install --quiet --no-index --find-links /wheels $1
+/opt/pip/bin/pip install --quiet --no-index --find-links /wheels --target /opt/checks pytest pytest-timeout
 passwd --quiet --delete root
 useradd --create-home --uid 1000 someone
 for timer in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim; do

@@ -23,6 +23,11 @@ from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 from vllmd.worker.processes import marker, processes
 
 NAME = "vllmd.service"
+IN = pathlib.Path("/run/checks/in")
+"""What was brought along: packages, and the commands of the README."""
+PACKAGED = "/opt/vllmd/bin"
+BY_PIP = "/opt/pip/bin"
+"""The programs of an environment that pip made, without systemd-python."""
 ADOPTION_SECONDS = 6.0
 DEADLINE_SECONDS = 30.0
 _DROP_INS = pathlib.Path("/run/systemd/system/vllmd.service.d")
@@ -32,6 +37,17 @@ _SIMULATED = f"--backend fake --simulate 2xRTX3090 --idle-timeout 600 --adoption
 def run(*command: str | pathlib.Path) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def agreed(command: str, *before: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on a terminal, and say yes to what it asks.
+
+    Args:
+        command: a line of shell.
+        before: words that have somebody else run it.
+    """
+    script = ("script", "--quiet", "--return", "--command", command, "/dev/null")
+    return subprocess.run([*before, *script], input="y\n", capture_output=True, text=True, timeout=60, check=False)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
@@ -173,10 +189,10 @@ class Unit:
                     os.kill(stat.identity.pid, signal.SIGKILL)
 
 
-def set_up(options: str = "", service: str = "") -> Unit:
+def set_up(options: str = "", service: str = "", programs: str = PACKAGED) -> Unit:
     """Have the system's unit run on a simulated host, and start it; see `unit`."""
     _DROP_INS.mkdir(parents=True, exist_ok=True)
-    command = "/opt/vllmd/bin/vllmd --socket-group vllmd --admin-group vllmd-admin"
+    command = f"{programs}/vllmd --socket-group vllmd --admin-group vllmd-admin"
     start = f"ExecStart=\nExecStart={command} {_SIMULATED} {options}"
     (_DROP_INS / "checks.conf").write_text(f"[Service]\n{start}\nWatchdogSec=3\n{service}\n")
     run("systemctl", "daemon-reload")
@@ -186,16 +202,17 @@ def set_up(options: str = "", service: str = "") -> Unit:
 
 
 @contextlib.contextmanager
-def unit(options: str = "", service: str = "") -> Iterator[Unit]:
+def unit(options: str = "", service: str = "", programs: str = PACKAGED) -> Iterator[Unit]:
     """The system's unit, started on a simulated host, and stopped afterwards.
 
     Args:
         options: more of the daemon's options.
         service: more lines for the unit's section `[Service]`.
+        programs: where those are that it runs.
     """
     opened = Unit()
     try:
-        opened = set_up(options, service)
+        opened = set_up(options, service, programs)
         yield opened
     finally:
         opened.close()
