@@ -10,7 +10,7 @@ from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
 
 
 def test_events_are_found_by_engine_model_and_lease() -> None:
-    """With the systemd-python that the package brings: every step of an engine's life, and a lease by a digest that does not give it away."""
+    """By systemd-python: every step of an engine's life, and a lease by a digest that does not give it away."""
     with unit() as started:
         loaded = started.load("its/model")
         name, lease = loaded.engine.name.removeprefix("engines/"), loaded.lease.name

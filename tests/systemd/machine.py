@@ -52,17 +52,16 @@ def readme(number: int) -> str:
 
 def packages(directory: pathlib.Path) -> None:
     """Build this checkout's package, as `make deb` does, and one that is an upgrade of it."""
-    build = [sys.executable, ROOT / "systemd/deb/build_deb.py", "--compression", "gzip"]
-    subprocess.run([*build, "--output", directory / "dist"], check=True, stdout=subprocess.DEVNULL)
+    build = (sys.executable, str(ROOT / "systemd/deb/build_deb.py"), "--compression", "gzip")
+    subprocess.run([*build, "--output", str(directory / "dist")], check=True, stdout=subprocess.DEVNULL)
     (package,) = (directory / "dist").iterdir()
     tree = directory / "tree"
     subprocess.run(["dpkg-deb", "--raw-extract", package, tree], check=True)
     for path, pattern in ((tree / "DEBIAN/control", "^(Version: .*)$"), (_module(tree), '^(__version__ = ".*)"$')):
         end = '"' if path.suffix else ""
         path.write_text(re.sub(pattern, rf"\g<1>{UPGRADED}{end}", path.read_text(), flags=re.MULTILINE))
-    subprocess.run(
-        ["dpkg-deb", "-Znone", "--build", tree, directory / "upgrade.deb"], check=True, stdout=subprocess.DEVNULL
-    )
+    again = ["dpkg-deb", "-Znone", "--build", str(tree), str(directory / "upgrade.deb")]
+    subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(tree)
 
 
