@@ -28,9 +28,8 @@ def test_a_package_that_is_removed_leaves_no_process() -> None:
 
 def test_an_installation_of_pips_is_upgraded_and_taken_off() -> None:
     """By the README's commands; who does it once more has the daemon execute the new code, and its engines stay."""
-    pathlib.Path("/opt/vllmd").symlink_to("/opt/pip")
-    pathlib.Path("/opt/vllm/bin").mkdir(parents=True)
-    pathlib.Path("/opt/vllm/bin/python").symlink_to("/usr/bin/python3")
+    for environment in ("/opt/vllmd", "/opt/vllm"):
+        pathlib.Path(environment).symlink_to("/opt/pip")
     installed = agreed(f"sh {IN}/pip.sh")
     state = run("systemctl", "is-active", "vllmd").stdout.strip()
     run("systemctl", "stop", "vllmd")
