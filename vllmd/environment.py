@@ -15,15 +15,18 @@ _OF_A_PROGRAM = (
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "TCMALLOC_*", "JEMALLOC_*"),
     # Not PYTHONPATH: it is the daemon's own, and for another interpreter than the engines'.
     *("PYTHONNOUSERSITE", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONFAULTHANDLER"),
+    *("PYTHONUTF8", "DO_NOT_TRACK", "MAX_JOBS"),
 )
-_OF_A_COMPILER = ("CC", "CXX", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH")
+_OF_A_COMPILER = ("CC", "CXX", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "CUDAHOSTCXX", "NVCC_*")
 _OF_THE_NETWORK = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
 _OF_VLLM = (
     *("VLLM_*", "HF_*", "HUGGINGFACE_*", "HUGGING_FACE_*", "TRANSFORMERS_*", "TOKENIZERS_*", "SAFETENSORS_*"),
+    *("TIKTOKEN_*", "FASTSAFETENSORS_*", "RUNAI_*", "LMCACHE_*", "NIXL_*", "MOONCAKE_*"),
     *("MODELSCOPE_*", "TORCH_*", "TORCHINDUCTOR_*", "PYTORCH_*", "TRITON_*", "FLASHINFER_*", "DG_*", "TVM_*"),
+    *("TORCHDYNAMO_*", "NUMBA_*", "TILELANG_*", "CUTE_DSL_*"),
     *("CUDA_*", "CUDNN_*", "CUBLAS_*", "NVIDIA_*", "NCCL_*", "NVSHMEM_*", "UCX_*", "GLOO_*"),
     *("OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*", "NUMEXPR_*"),
 )
