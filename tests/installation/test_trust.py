@@ -70,3 +70,13 @@ def test_what_others_could_change_is_named(place: pathlib.Path) -> None:
     assert changeable(program) == ""
     os.chown(program, 1234, 0)
     assert changeable(program) == f"{program} belongs to uid 1234"
+
+
+def test_all_that_is_in_a_directory_counts(place: pathlib.Path) -> None:
+    """One module that is closed, or open to all, is enough; a link to what is not there is not."""
+    (place / "beside").symlink_to("/no/such/place")
+    assert unreachable(place) == ""
+    (place / "bin" / "python").chmod(0o700)
+    assert "bin/python can't be read by others" in unreachable(place)
+    (place / "bin" / "python").chmod(0o757)
+    assert changeable(place).startswith(str(place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import pwd
 
+from tests.systemd.checks_package import PACKAGE
 from tests.systemd.unit import BY_PIP, IN, Unit, agreed, run, unit, until
 
 PLACES = [pathlib.Path(f"/{place}/vllmd") for place in ("etc", "var/lib", "var/cache", "var/log")]
@@ -17,9 +18,11 @@ def test_a_package_that_is_removed_leaves_no_process() -> None:
         removed = run("dpkg", "--remove", "vllmd")
         left = started.left()
         kept = [place for place in PLACES if place.exists()]
+        again = run("dpkg", "--force-confold", "--install", PACKAGE)
         purged = run("dpkg", "--purge", "vllmd")
 
         assert removed.returncode == purged.returncode == 0, removed.stderr + purged.stderr
+        assert again.returncode == 0, again.stdout + again.stderr
         assert left == []
         assert kept == PLACES
         assert [place for place in (*PLACES, pathlib.Path("/opt/vllmd")) if place.exists()] == []

@@ -67,7 +67,7 @@ def look(layout: Layout, engine_python: pathlib.Path | None, *, measure: bool = 
     configured, origin, problems = _configured(layout)
     engines = engine_python or (pathlib.Path(configured) if "/" in configured else None)
     programs = pathlib.Path(sys.prefix) / "bin"
-    own = (programs / "vllmd", programs / "python", pathlib.Path(__file__).parents[1])
+    own = (programs / "python", pathlib.Path(__file__).parents[1], *_environment(programs.parent))
     packaged = [path for path in layout.packaged if path.exists()]
     return Seen(
         root=os.geteuid() == 0,
@@ -91,6 +91,13 @@ def look(layout: Layout, engine_python: pathlib.Path | None, *, measure: bool = 
         changeable="" if layout.user else next(filter(None, map(changeable, own)), ""),
         engine_unreachable="" if layout.user or engines is None else unreachable(engines),
     )
+
+
+def _environment(prefix: pathlib.Path) -> list[pathlib.Path]:
+    """List what code comes from: this environment, and wherever else Python looks, but for its own library."""
+    library = pathlib.Path(sys.base_prefix) / sys.platlibdir
+    paths = [pathlib.Path(path) for path in sys.path[1:] if os.path.isdir(path)]
+    return [prefix, *(path for path in paths if not path.is_relative_to(library) and not path.is_relative_to(prefix))]
 
 
 def _configured(layout: Layout) -> tuple[str, str, tuple[str, ...]]:

@@ -13,34 +13,51 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def unreachable(path: pathlib.Path) -> str:
-    """Say what keeps users without any rights from running what is at a path, links followed; empty if nothing does."""
-    for one in _on_the_way(path):
-        try:
-            mode = one.stat().st_mode
-        except OSError as error:
-            return f"{one}: {error.strerror}"
-        if stat.S_ISDIR(mode) and not mode & _EVERYBODY_ENTERS:
-            return f"{one} is closed to others (mode {stat.S_IMODE(mode):o})"
-        if not stat.S_ISDIR(mode) and not mode & _EVERYBODY_READS:
-            return f"{one} can't be read by others (mode {stat.S_IMODE(mode):o})"
-    return ""
+    """Say what keeps users without any rights from running what is at a path, links followed; empty if nothing does.
+
+    Of a directory all is looked at that is below it.
+    """
+    return next(filter(None, map(_closed, _involved(path))), "")
 
 
 def changeable(path: pathlib.Path) -> str:
     """Say by whom but root what is at a path could be changed, links followed; empty if by nobody.
 
-    A directory in which everybody may write, but only its owner remove, lets nobody change what root has in it.
+    Of a directory all is looked at that is below it. One in which everybody may write, but only the owner of something
+    remove it, lets nobody change what root has in it.
     """
-    for one in _on_the_way(path):
-        try:
-            status = one.stat()
-        except OSError as error:
-            return f"{one}: {error.strerror}"
-        if status.st_uid != 0:
-            return f"{one} belongs to uid {status.st_uid}"
-        if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-            return f"{one} can be written by others (mode {stat.S_IMODE(status.st_mode):o})"
+    return next(filter(None, map(_open, _involved(path))), "")
+
+
+def _closed(one: pathlib.Path) -> str:
+    try:
+        mode = one.stat().st_mode
+    except OSError as error:
+        return f"{one}: {error.strerror}"
+    if stat.S_ISDIR(mode) and not mode & _EVERYBODY_ENTERS:
+        return f"{one} is closed to others (mode {stat.S_IMODE(mode):o})"
+    if not stat.S_ISDIR(mode) and not mode & _EVERYBODY_READS:
+        return f"{one} can't be read by others (mode {stat.S_IMODE(mode):o})"
     return ""
+
+
+def _open(one: pathlib.Path) -> str:
+    try:
+        status = one.stat()
+    except OSError as error:
+        return f"{one}: {error.strerror}"
+    if status.st_uid != 0:
+        return f"{one} belongs to uid {status.st_uid}"
+    if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        return f"{one} can be written by others (mode {stat.S_IMODE(status.st_mode):o})"
+    return ""
+
+
+def _involved(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    yield from _on_the_way(path)
+    for directory, names, files in os.walk(path):
+        # A link that leads nowhere, as one to what is installed beside, is nothing that could be run.
+        yield from (one for name in (*names, *files) if (one := pathlib.Path(directory, name)).exists())
 
 
 def _on_the_way(path: pathlib.Path) -> Iterator[pathlib.Path]:
