@@ -50,6 +50,7 @@ async def test_a_log_that_cannot_be_written_stops_nobody(
     engine_id: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The kill that follows has to come."""
+    caplog.set_level("WARNING", logger="vllmd")  # whatever another test has left
     spy = tmp_path / "py-spy"
     spy.write_text(SPY)
     spy.chmod(stat.S_IRWXU)
