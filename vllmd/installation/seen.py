@@ -67,7 +67,7 @@ def look(layout: Layout, engine_python: pathlib.Path | None, *, measure: bool = 
     configured, origin, problems = _configured(layout)
     engines = engine_python or (pathlib.Path(configured) if "/" in configured else None)
     programs = pathlib.Path(sys.prefix) / "bin"
-    own = (programs / "python", pathlib.Path(__file__).parents[1], *_environment(programs.parent))
+    own = (programs / "python", *_environment(programs.parent))
     packaged = [path for path in layout.packaged if path.exists()]
     return Seen(
         root=os.geteuid() == 0,
@@ -96,7 +96,7 @@ def look(layout: Layout, engine_python: pathlib.Path | None, *, measure: bool = 
 def _environment(prefix: pathlib.Path) -> list[pathlib.Path]:
     """List what code comes from: this environment, and wherever else Python looks, but for its own library."""
     library = pathlib.Path(sys.base_prefix) / sys.platlibdir
-    paths = [pathlib.Path(path) for path in sys.path[1:] if os.path.isdir(path)]
+    paths = [pathlib.Path(__file__).parents[1], *(pathlib.Path(path) for path in sys.path[1:] if os.path.isdir(path))]
     return [prefix, *(path for path in paths if not path.is_relative_to(library) and not path.is_relative_to(prefix))]
 
 
@@ -129,7 +129,7 @@ def _says(command: Sequence[str], layout: Layout, answers: Sequence[str]) -> boo
 
 def _size(path: pathlib.Path) -> int:
     total = 0
-    for directory, _, names in os.walk(path, onerror=None):
+    for directory, _, names in os.walk(path):
         for name in names:
             try:
                 total += os.lstat(os.path.join(directory, name)).st_size

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 _OPEN = 0o755
+_READABLE = 0o644
 _COMMAND_SECONDS = 300.0
 """A start takes over engines, and a stop waits for generations."""
 
@@ -58,7 +59,6 @@ class Write:
     path: pathlib.Path
     text: str
     before: str | None
-    mode: int = 0o644
 
     def lines(self) -> Iterator[str]:
         """Say it, with what changes."""
@@ -79,7 +79,7 @@ class Write:
         try:
             with os.fdopen(descriptor, "w") as file:
                 file.write(self.text)
-                os.fchmod(descriptor, self.mode)
+                os.fchmod(descriptor, _READABLE)
             os.replace(name, self.path)
         except BaseException:
             pathlib.Path(name).unlink(missing_ok=True)
