@@ -54,13 +54,14 @@ def main() -> int:
     arguments.add_argument("--python", default="3.11", metavar="X.Y", help="of the release it is for (default: 3.11)")
     arguments.add_argument("--version", help="of the package (default: that of the checkout)")
     arguments.add_argument("--compression", default="xz", choices=("xz", "gzip", "none"))
+    arguments.add_argument("--wheel", type=pathlib.Path, help="the checkout's, if it is built already")
     arguments.add_argument("--output", type=pathlib.Path, default=ROOT / "dist", metavar="DIR")
     given = arguments.parse_args()
     version = given.version or debian_version(checkout_version())
     with tempfile.TemporaryDirectory() as directory:
         tree = pathlib.Path(directory) / "vllmd"
         tree.mkdir()
-        fill(tree, version, given.python)
+        fill(tree, version, given.python, given.wheel)
         control(tree, version, given.python)
         settle(tree, int(epoch()))
         given.output.mkdir(parents=True, exist_ok=True)
@@ -71,9 +72,9 @@ def main() -> int:
     return 0
 
 
-def fill(tree: pathlib.Path, version: str, python: str) -> None:
+def fill(tree: pathlib.Path, version: str, python: str, wheel: pathlib.Path | None) -> None:
     """Put all files into the tree."""
-    environment(tree / PREFIX, python)
+    environment(tree / PREFIX, python, wheel)
     programs = pathlib.Path("/") / PREFIX / "bin"
     put(tree / "usr/lib/systemd/system/vllmd.service", units.unit(units.HOST, programs))
     put(tree / "usr/lib/systemd/user/vllmd.service", units.unit(units.USER, programs))
@@ -97,13 +98,14 @@ def fill(tree: pathlib.Path, version: str, python: str) -> None:
     (documentation / "changelog.gz").write_bytes(gzip.compress(changes.encode(), 9, mtime=0))
 
 
-def environment(prefix: pathlib.Path, python: str) -> None:
+def environment(prefix: pathlib.Path, python: str, wheel: pathlib.Path | None) -> None:
     """Make the virtual environment, without the help of the Python that it is for."""
     site = prefix / f"lib/python{python}/site-packages"
     site.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as wheels:
-        pip("wheel", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT)
-        (wheel,) = pathlib.Path(wheels).iterdir()
+        if wheel is None:
+            pip("wheel", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT)
+            (wheel,) = pathlib.Path(wheels).iterdir()
         foreign = ("--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *platforms())
         pip("install", "--no-compile", "--target", site, *foreign, "-c", LOCK, wheel)
     shutil.rmtree(site / "bin", ignore_errors=True)

@@ -50,7 +50,7 @@ def test_the_note_goes_with_a_daemon_that_ends_well(tmp_path: pathlib.Path) -> N
 
 
 def test_all_engines_of_a_unit_are_ended(cgroups: Containment, tmp_path: pathlib.Path) -> None:
-    """With what they leave; whoever else is in the unit is not touched."""
+    """With what they leave; whoever is not in the unit is not touched."""
     assert cgroups.base is not None
     unit = cgroups.base
     cgroup = unit / "vllmd-1" / "engine-e-1"
@@ -77,12 +77,22 @@ def test_who_does_not_go_is_told(tmp_path: pathlib.Path) -> None:
     assert afterwards.end_all(tmp_path, tmp_path / "run", timeout=0.02) == [str(group)]
 
 
-def test_the_leaf_of_the_daemon_is_no_engine(tmp_path: pathlib.Path) -> None:
-    """It may be another daemon's by now."""
-    (tmp_path / "vllmd-daemon").mkdir()
+@pytest.mark.parametrize("place", ["vllmd-daemon", ".control", "", "its/own"])
+def test_an_engine_that_has_moved_is_ended_as_well(cgroups: Containment, tmp_path: pathlib.Path, place: str) -> None:
+    """All cgroups of the unit belong to the user that engines run as."""
+    assert cgroups.base is not None
+    unit = cgroups.base
+    hiding = unit / place
+    hiding.mkdir(parents=True, exist_ok=True)
+    with Family("calm", cgroup=hiding) as engine:
+        left = afterwards.end_all(unit, tmp_path)
+        ended = ends(engine.child, 5.0)
+    for made in (unit / "its/own", unit / "its", unit / ".control"):
+        if made.exists():
+            made.rmdir()
 
-    assert afterwards.end_all(tmp_path, tmp_path) == []
-    assert not (tmp_path / "vllmd-daemon" / "cgroup.kill").exists()
+    assert left == []
+    assert ended
 
 
 def test_controllers_are_taken_back_from_the_bottom_up(tmp_path: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ def test_a_hosts_files_are_where_its_administrator_puts_them() -> None:
 
 def test_a_users_files_are_where_the_xdg_directories_are() -> None:
     """And nothing of the host's is touched."""
-    user = layout.of_user(*map(pathlib.Path, ("/h/config", "/h/state", "/h/cache")))
+    user = layout.of_user(*map(pathlib.Path, ("/h/config", "/h/state", "/h/cache", "/r")))
 
     assert str(user.unit) == "/h/config/systemd/user/vllmd.service"
     assert str(user.configuration) == "/h/config/vllmd/vllmd.toml"

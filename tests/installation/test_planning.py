@@ -10,11 +10,11 @@ import pytest
 from vllmd.installation import layout, planning, units
 from vllmd.installation.planning import Refused, Wish
 from vllmd.installation.seen import Seen
-from vllmd.installation.steps import Keep, Remove, Run, Step, Write
+from vllmd.installation.steps import Keep, Remove, Run, Step, Upgrade, Write
 
 HOST = layout.of_host(pathlib.Path("/host"))
 HOME = pathlib.Path("/home/a")
-USERS = layout.of_user(HOME / ".config", HOME / ".local/state", HOME / ".cache")
+USERS = layout.of_user(HOME / ".config", HOME / ".local/state", HOME / ".cache", pathlib.Path("/run/user/7"))
 BIN = pathlib.Path("/opt/vllmd/bin")
 BARE = Seen(root=True, booted=True, programs=BIN)
 ENGINES = pathlib.Path("/opt/vllm/bin/python")
@@ -69,6 +69,17 @@ def test_what_is_there_is_kept_and_the_daemon_upgraded() -> None:
     ]
     assert verbs(steps)[-1] == "run      systemctl kill --signal=USR2 --kill-whom=main vllmd.service"
     assert not [step for step in steps if isinstance(step, Write)]
+
+
+def test_a_daemon_of_another_environment_is_not_upgraded_into_this_one() -> None:
+    """It would execute its own program anew, whose code is that of before; only a restart runs another's."""
+    other = dataclasses.replace(THERE, running=pathlib.Path("/opt/other/bin"))
+    same = dataclasses.replace(THERE, running=BIN)
+    steps = planning.install(HOST, other, Wish())
+
+    assert isinstance(planning.install(HOST, same, Wish())[-1], Upgrade)
+    assert verbs(steps)[-1] == "keep     the daemon of /opt/other/bin"
+    assert "`systemctl restart vllmd`" in next(steps[-1].lines())
 
 
 def test_what_differs_is_replaced_and_shown() -> None:

@@ -15,7 +15,7 @@ def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     """A host below a directory, whose service runs and is enabled."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/systemctl").write_text(
-        "#!/bin/sh\ncase $1 in is-active) echo active;; is-enabled) echo enabled;; esac\n"
+        f"#!/bin/sh\ncase $1 in is-active) echo active;; is-enabled) echo enabled;; show) echo {os.getpid()};; esac\n"
     )
     (tmp_path / "bin/systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
@@ -40,10 +40,11 @@ def test_what_there_is(host: Layout) -> None:
     assert host.sysusers is not None
     host.sysusers.parent.mkdir()
     host.sysusers.write_text(units.text(units.SYSUSERS))
-    found, measured = seen.look(host, None), seen.look(host, None, measure=True)
+    found, measured = seen.look(host, None), seen.look(host, None, removes=True)
 
     assert (found.unit, found.sysusers, found.packaged) == ("[Unit]", units.text(units.SYSUSERS), host.packaged[0])
     assert (found.active, found.enabled) == (True, True)
+    assert found.running == pathlib.Path(sys.executable).parent
     assert (found.data, measured.data) == (((host.data[1], 0),), ((host.data[1], 1000),))
 
 
@@ -79,7 +80,7 @@ def test_an_interpreter_that_the_service_can_not_come_to(host: Layout, tmp_path:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "python").touch(mode=0o755)
-    user = layout.of_user(tmp_path, tmp_path, tmp_path)
+    user = layout.of_user(tmp_path, tmp_path, tmp_path, tmp_path)
 
     assert "closed to others" in seen.look(host, closed / "python").engine_unreachable
     assert seen.look(user, closed / "python").engine_unreachable == ""

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
+import threading
 
 import pytest
 
-from vllmd.installation.steps import Failed, Keep, Remove, Run, Write
+from tests.fakes.fake_daemon import FakeDaemon
+from vllmd.installation.steps import Failed, Keep, Remove, Run, Upgrade, Write
 
 
 def test_a_file_is_written_whole_for_all_to_read(tmp_path: pathlib.Path) -> None:
@@ -44,6 +47,34 @@ def test_files_and_directories_go_and_links_are_not_followed(tmp_path: pathlib.P
         Remove(tmp_path / name).do()
 
     assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_disk_that_is_mounted_there_is_not_emptied() -> None:
+    """Nor anything beside it."""
+    with pytest.raises(Failed, match=r"^/proc is a mount point"):
+        Remove(pathlib.Path("/proc")).do()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_upgrade_is_done_when_the_new_code_answers(tmp_path: pathlib.Path, refused: bool) -> None:
+    """One that goes on as it was, with what made it refuse in its log, is a failure."""
+    with FakeDaemon(tmp_path) as daemon:
+        daemon.status.host.start_time.FromSeconds(1)
+        told = tmp_path / "told"
+        os.mkfifo(told)
+
+        def execute() -> None:
+            told.read_text()
+            daemon.status.host.start_time.FromSeconds(1 if refused else 2)
+
+        thread = threading.Thread(target=execute)
+        thread.start()
+        upgrade = Upgrade(Run(("sh", "-c", f"echo now >{told}")), daemon.target, seconds=0.5 if refused else 30)
+        with pytest.raises(Failed, match="code of before") if refused else contextlib.nullcontext():
+            upgrade.do()
+        thread.join()
+
+    assert list(upgrade.lines()) == [f"run      sh -c echo now >{told}"]
 
 
 def test_a_command_that_fails_says_why() -> None:

@@ -5,5 +5,7 @@ A Debian is made once by mmdebstrap, with what the daemon needs in a virtual env
 checkout. `checks_*.py` run inside; pytest does not find them elsewhere. Then it is switched off without warning and
 booted once more, for `checks_second_boot.py`.
 
+With `VLLMD_SYSTEMD_ENGINE_PYTHON` naming an interpreter that has vLLM, `by_hand_real_vllm.py` runs in their place.
+
 `rootfs` makes the system, `machine` boots it, `unit` is what the checks use.
 """

@@ -16,11 +16,14 @@ from tests.systemd.rootfs import prepare
 WORK = "VLLMD_SYSTEMD_WORK"
 """The variable that names the directory where the system and the logs are kept."""
 DEFAULT = "/var/tmp/vllmd-systemd"
+ENGINE_PYTHON = "VLLMD_SYSTEMD_ENGINE_PYTHON"
+"""The variable that names an interpreter which has vLLM: then the checks are those with real engines."""
 BOOTS = {
     "first": "-o python_files=checks_*.py --ignore tests/systemd/checks_second_boot.py "
     "--ignore tests/systemd/checks_taken_off.py tests/systemd",
     "second": "tests/systemd/checks_second_boot.py tests/systemd/checks_taken_off.py",
 }
+REAL = {"real": "tests/systemd/by_hand_real_vllm.py"}
 
 
 def main(arguments: list[str]) -> int:
@@ -49,11 +52,15 @@ def run(work: pathlib.Path, arguments: list[str]) -> int:
     root = prepare(work)
     print(f"system ready after {time.monotonic() - start:.0f} s")
     status = 0
+    engine_python = os.environ.get(ENGINE_PYTHON)
+    boots = list((REAL if engine_python else BOOTS).items())
     with machine(root, work) as booted:
+        if engine_python:
+            booted.bring(engine_python)
         # Whoever chooses from the checks means those of the first boot.
-        for name, what in list(BOOTS.items())[: 1 if arguments else None]:
+        for name, what in boots[: 1 if arguments else None]:
             begun = time.monotonic()
-            status = booted.boot(name, f"{what} {shlex.join(arguments)}", install=name == "first")
+            status = booted.boot(name, f"{what} {shlex.join(arguments)}", install=name != "second")
             tell(booted.out / f"{name}.log")
             print(f"{name} boot: status {status} after {time.monotonic() - begun:.0f} s")
             if status != 0:

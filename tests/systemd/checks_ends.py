@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import time
 
 import grpc
 import pytest
 
-from tests.systemd.unit import ADOPTION_SECONDS, status_of, unit, until
+from tests.systemd.unit import ADOPTION_SECONDS, run, status_of, unit, until
 from vllmd.v1 import engine_pb2
 
 
@@ -36,16 +37,21 @@ def test_a_daemon_that_is_stuck_or_crashes_comes_back_to_its_engines(how: signal
 
 
 def test_a_stop_leaves_nothing() -> None:
-    """No process, file, shared memory or cgroup."""
-    with unit() as started:
+    """No process, file, shared memory or cgroup, nor what has left its engine's cgroup for another of the unit's."""
+    with unit() as started, contextlib.ExitStack() as strays:
         started.load("one/model", fake_leave_core=True)
         started.load("another/model", fake_ignore_sigterm=True)
         during = started.left()
+        run("runuser", "-u", "vllmd", "--", "mkdir", started.cgroup / "own")
+        moved = [strays.enter_context(subprocess.Popen(["sleep", "600"])) for _ in range(2)]
+        for stray, place in zip(moved, ("own", "vllmd-daemon"), strict=True):
+            (started.cgroup / place / "cgroup.procs").write_text(str(stray.pid))
         begun = time.monotonic()
         stopped = started.systemctl("stop")
         print(f"stop took {time.monotonic() - begun:.1f} s")
 
         assert len(during) > 4
+        assert [stray.wait(5) for stray in moved] == [-signal.SIGKILL] * 2
         assert stopped.returncode == 0
         assert started.left() == []
         assert started.show("Result") == "success"

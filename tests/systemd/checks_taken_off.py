@@ -6,7 +6,7 @@ import pathlib
 import pwd
 
 from tests.systemd.checks_package import PACKAGE
-from tests.systemd.unit import BY_PIP, IN, Unit, agreed, run, unit, until
+from tests.systemd.unit import BY_PIP, IN, Unit, agreed, run, unit
 
 PLACES = [pathlib.Path(f"/{place}/vllmd") for place in ("etc", "var/lib", "var/cache", "var/log")]
 
@@ -39,8 +39,7 @@ def test_an_installation_of_pips_is_upgraded_and_taken_off() -> None:
     with unit(programs=BY_PIP) as started:
         loaded, pid, before = started.load(), started.pid, started.status().host.start_time
         again = run(f"{BY_PIP}/vllmd", "install", "--yes")
-        engine = started.engine(loaded.engine.name)
-        until(lambda: started.status().host.start_time != before, "the new code")
+        engine, after = started.engine(loaded.engine.name), started.status().host.start_time
         adopted = started.engine(loaded.engine.name).adopted
         removed = agreed(f"{BY_PIP}/vllmd uninstall --purge")
         left, there = started.left(), [place for place in PLACES if place.exists()]
@@ -48,6 +47,7 @@ def test_an_installation_of_pips_is_upgraded_and_taken_off() -> None:
         assert installed.returncode == 0, installed.stdout
         assert state == "active"
         assert again.returncode == 0, again.stderr
+        assert after != before
         assert "keep     /etc/systemd/system/vllmd.service" in again.stdout
         assert (started.pid in (0, pid), engine.pid, adopted) == (True, loaded.engine.pid, True)
         assert removed.returncode == 0, removed.stdout

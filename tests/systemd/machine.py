@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from tests import tiny_model
 from tests.systemd.rootfs import ROOT, wheel
 
 TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
@@ -51,8 +53,9 @@ def readme(number: int) -> str:
 
 
 def packages(directory: pathlib.Path) -> None:
-    """Build this checkout's package, as `make deb` does, and one that is an upgrade of it."""
-    build = (sys.executable, str(ROOT / "systemd/deb/build_deb.py"), "--compression", "gzip")
+    """Build this checkout's package, as `make deb` does, of the wheel that is there, and one that is an upgrade."""
+    (built,) = directory.glob("*.whl")
+    build = (sys.executable, str(ROOT / "systemd/deb/build_deb.py"), "--compression", "gzip", "--wheel", str(built))
     subprocess.run([*build, "--output", str(directory / "dist")], check=True, stdout=subprocess.DEVNULL)
     (package,) = (directory / "dist").iterdir()
     tree = directory / "tree"
@@ -100,6 +103,8 @@ class Machine:
         self.out = directory / "out"
         self._in = directory / "in"
         self._root = directory / "root"
+        self._brought: list[str] = []
+        self._entered: set[str] = set()
         for made in (self.out, self._in, self._root, directory / "upper", directory / "layer"):
             made.mkdir()
         layers = f"lowerdir={root},upperdir={directory / 'upper'},workdir={directory / 'layer'}"
@@ -116,10 +121,24 @@ class Machine:
         """Take its disk away."""
         subprocess.run(["umount", self._root], check=True)
 
+    def bring(self, engine_python: str) -> None:
+        """Bring along an interpreter that has vLLM, at the paths that it has here, and a model for it."""
+        ask = "import sys; print(sys.prefix, sys.base_prefix)"
+        told = subprocess.run([engine_python, "-c", ask], check=True, capture_output=True, text=True).stdout
+        for path in dict.fromkeys(map(pathlib.Path, told.split())):
+            if path != pathlib.Path("/usr"):
+                self._brought.append(f"--bind-ro={path}")
+                self._entered |= {str(parent) for parent in list(path.parents)[:-1]}
+        (self._in / "real.json").write_text(json.dumps({"engine_python": os.path.abspath(engine_python)}))
+        tiny_model.make_with(engine_python, self._in / "tiny")
+        for file in (self._in / "tiny").iterdir():
+            file.chmod(0o644)
+
     def boot(self, name: str, arguments: str, install: bool = False) -> int:
         """Boot it, run pytest in it, and switch it off; returns the exit status, 124 if it took too long."""
         program = _INSTALL.format(commands=readme(1)) if install else ""
-        (self._in / "run.sh").write_text(program + _RUN.format(arguments=arguments, name=name))
+        enter = f"chmod a+x {' '.join(sorted(self._entered))}\n" if self._entered else ""
+        (self._in / "run.sh").write_text(enter + program + _RUN.format(arguments=arguments, name=name))
         with own_cgroups() as (enter, keep):
             command = [
                 *("timeout", "--kill-after=15", str(LIMIT_SECONDS), "systemd-nspawn"),
@@ -127,6 +146,7 @@ class Machine:
                 *(f"--directory={self._root}", "--private-network", "--resolv-conf=off", "--timezone=off"),
                 *("--link-journal=no", "--console=pipe"),
                 *(f"--bind-ro={self._in}:/run/checks/in", f"--bind={self.out}:/run/checks/out"),
+                *self._brought,
             ]
             with (self.out / f"{name}.console").open("wb") as console:
                 # A cgroup of version 2 alone in there, whatever this machine has.

@@ -17,7 +17,8 @@ SUITE = "bookworm"
 PYTHON_VERSION = "3.11"
 """That of the suite, for which the wheels are."""
 _PACKAGES = (
-    "dbus,dbus-user-session,libpam-systemd,procps,python3,python3-systemd,python3-venv,systemd,systemd-sysv,util-linux"
+    "dbus,dbus-user-session,libnuma1,libpam-systemd,procps,python3,python3-systemd,python3-venv,systemd,systemd-sysv,"
+    "util-linux"
 )
 _FIRST = """\
 set -e

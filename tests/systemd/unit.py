@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from vllmd.v1 import engine_pb2, engine_service_pb2, host_service_pb2
+from vllmd.v1 import engine_pb2, engine_service_pb2, generation_pb2, host_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 from vllmd.worker.processes import marker, processes
@@ -32,6 +32,7 @@ ADOPTION_SECONDS = 6.0
 DEADLINE_SECONDS = 30.0
 _DROP_INS = pathlib.Path("/run/systemd/system/vllmd.service.d")
 _SIMULATED = f"--backend fake --simulate 2xRTX3090 --idle-timeout 600 --adoption-timeout {ADOPTION_SECONDS:g}"
+_FAKE_ARGS = {"gpu_memory_utilization": 0.3, "fake_load_seconds": 0}
 
 
 def run(*command: str | pathlib.Path) -> subprocess.CompletedProcess[str]:
@@ -114,17 +115,19 @@ class Unit:
             self._channel = grpc.insecure_channel(target, options)
         return self._channel
 
-    def load(self, model: str = "a/model", **engine_args: Any) -> engine_service_pb2.LoadedModel:
-        """Load a model to the end."""
+    def load(
+        self, model: str = "a/model", seconds: float = DEADLINE_SECONDS, **engine_args: Any
+    ) -> engine_service_pb2.LoadedModel:
+        """Load a model to the end: by a path a real one."""
         request = engine_service_pb2.LoadModelRequest(model=model)
-        request.engine_args.update({"gpu_memory_utilization": 0.3, "fake_load_seconds": 0} | engine_args)
-        *_, last = EngineServiceStub(self.channel).LoadModel(request, timeout=DEADLINE_SECONDS, wait_for_ready=True)
+        request.engine_args.update(({} if model.startswith("/") else _FAKE_ARGS) | engine_args)
+        *_, last = EngineServiceStub(self.channel).LoadModel(request, timeout=seconds, wait_for_ready=True)
         return last.loaded
 
-    def generate(self, lease: str, max_tokens: int) -> Any:
-        """Begin a generation."""
+    def generate(self, lease: str, max_tokens: int, **sampling: Any) -> Any:
+        """Begin a generation; *sampling* has more of vLLM's sampling parameters."""
         request = engine_service_pb2.GenerateRequest(lease=lease, text="once upon a time")
-        request.sampling_params.max_tokens = max_tokens
+        request.sampling_params.MergeFrom(generation_pb2.SamplingParams(max_tokens=max_tokens, **sampling))
         return EngineServiceStub(self.channel).Generate(request, timeout=60, wait_for_ready=True)
 
     def engine(self, name: str) -> engine_pb2.Engine:
@@ -189,11 +192,11 @@ class Unit:
                     os.kill(stat.identity.pid, signal.SIGKILL)
 
 
-def set_up(options: str = "", service: str = "", programs: str = PACKAGED) -> Unit:
-    """Have the system's unit run on a simulated host, and start it; see `unit`."""
+def set_up(options: str = _SIMULATED, service: str = "", programs: str = PACKAGED) -> Unit:
+    """Have the system's unit run with options, and start it; see `unit`."""
     _DROP_INS.mkdir(parents=True, exist_ok=True)
     command = f"{programs}/vllmd --socket-group vllmd --admin-group vllmd-admin"
-    start = f"ExecStart=\nExecStart={command} {_SIMULATED} {options}"
+    start = f"ExecStart=\nExecStart={command} {options}"
     (_DROP_INS / "checks.conf").write_text(f"[Service]\n{start}\nWatchdogSec=3\n{service}\n")
     run("systemctl", "daemon-reload")
     made = Unit()
@@ -202,17 +205,18 @@ def set_up(options: str = "", service: str = "", programs: str = PACKAGED) -> Un
 
 
 @contextlib.contextmanager
-def unit(options: str = "", service: str = "", programs: str = PACKAGED) -> Iterator[Unit]:
-    """The system's unit, started on a simulated host, and stopped afterwards.
+def unit(options: str = "", service: str = "", programs: str = PACKAGED, simulated: bool = True) -> Iterator[Unit]:
+    """The system's unit, started, and stopped afterwards.
 
     Args:
         options: more of the daemon's options.
         service: more lines for the unit's section `[Service]`.
         programs: where those are that it runs.
+        simulated: whether host and engines are.
     """
     opened = Unit()
     try:
-        opened = set_up(options, service, programs)
+        opened = set_up(f"{_SIMULATED} {options}" if simulated else options, service, programs)
         yield opened
     finally:
         opened.close()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from vllmd.configuration.layer import Layer, of_table
 from vllmd.configuration.lines import lines, statements
+from vllmd.configuration.places import xdg
 
 NAME = "vllmd.toml"
 VARIABLE = "VLLMD_CONFIG"
@@ -27,8 +28,7 @@ def place(environment: Mapping[str, str]) -> pathlib.Path:
         return pathlib.Path(directory.partition(":")[0]) / NAME
     if os.geteuid() == 0:
         return pathlib.Path("/etc/vllmd") / NAME
-    home = environment.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return pathlib.Path(home) / "vllmd" / NAME
+    return xdg("XDG_CONFIG_HOME", environment) / "vllmd" / NAME
 
 
 def drop_ins(path: pathlib.Path) -> list[pathlib.Path]:

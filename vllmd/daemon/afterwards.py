@@ -16,18 +16,22 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vllmd.configuration.places import default_runtime_dir
-from vllmd.engines.containment import GROUPS, LEAF, own_cgroup
+from vllmd.engines.containment import GROUPS, own_cgroup
 from vllmd.worker import cgroup as cgroups
 from vllmd.worker import leftovers
 from vllmd.worker.spec import OWNER_LOCK
 
 _NOTE = "stopping"
 _KILL_SECONDS = 20.0
+_LOOK_SECONDS = 0.01
+_OWN = ".control"
+"""The cgroup below a unit's that systemd runs such commands in."""
 
 
 @contextlib.contextmanager
@@ -55,7 +59,9 @@ def is_over(result: str, runtime_dir: pathlib.Path) -> bool:
 
 
 def end_all(unit: pathlib.Path | None, runtime_dir: pathlib.Path, timeout: float = _KILL_SECONDS) -> list[str]:
-    """SIGKILL every engine of a unit, and remove what they leave; returns what is still there.
+    """SIGKILL everybody in a unit but this process, and remove what engines leave; returns what is still there.
+
+    Everybody, as the cgroups are the service's user's: what an engine runs can move itself into any of them.
 
     Args:
         unit: its cgroup; `None` where there are none. Then engines see that nobody wants them, and end themselves.
@@ -63,18 +69,32 @@ def end_all(unit: pathlib.Path | None, runtime_dir: pathlib.Path, timeout: float
         timeout: seconds that it may take.
     """
     deadline = time.monotonic() + timeout
-    groups = [group for group in unit.glob(f"{GROUPS}*/") if group.name != LEAF] if unit is not None else []
-    for group in groups:
-        cgroups.kill(group)
-    left = [str(group) for group in groups if not cgroups.await_empty(group, deadline)]
-    for group in groups:
-        for engine in group.glob("*/"):
-            cgroups.remove(engine)
-        cgroups.remove(group)
+    left = []
+    if unit is not None:
+        groups = [group for group in unit.glob("*/") if group.name != _OWN]
+        for group in groups:
+            cgroups.kill(group)
+        left = [*_end_strays((unit, unit / _OWN), deadline)]
+        left += [str(group) for group in groups if not cgroups.await_empty(group, deadline)]
+        for group in groups:
+            for engine in (*sorted(group.rglob("*/"), reverse=True), group):
+                cgroups.remove(engine)
     for directory in (runtime_dir / "e").glob("*/"):
         leftovers.remove_shared_memory(directory.name)
         (directory / OWNER_LOCK).unlink(missing_ok=True)
     return left
+
+
+def _end_strays(places: Sequence[pathlib.Path], deadline: float) -> list[str]:
+    """SIGKILL all processes of cgroups but this one, for as long as there are any; returns those that stay."""
+    while strays := {pid for place in places for pid in cgroups.pids(place)} - {os.getpid()}:
+        if time.monotonic() > deadline:
+            return sorted(f"process {pid}" for pid in strays)
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK_SECONDS)
+    return []
 
 
 def take_controllers_back(unit: pathlib.Path) -> None:
@@ -88,7 +108,7 @@ def take_controllers_back(unit: pathlib.Path) -> None:
 def unit_cgroup() -> pathlib.Path | None:
     """Find the cgroup of the unit that this runs for: systemd puts such commands into a child of it."""
     own = own_cgroup()
-    return own.parent if own is not None and own.name == ".control" else None
+    return own.parent if own is not None and own.name == _OWN else None
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from vllmd.configuration.places import xdg
 from vllmd.installation import layout, planning, seen
 from vllmd.installation.layout import Layout
 from vllmd.installation.planning import Refused, Wish
@@ -80,7 +81,7 @@ def main(command: str, argv: Sequence[str]) -> int:
             found = seen.look(place, wish.engine_python)
             steps = planning.install(place, found, wish)
         else:
-            found = seen.look(place, None, measure=True)
+            found = seen.look(place, None, removes=True)
             steps = planning.uninstall(place, found, namespace.purge)
     except Refused as refused:
         sys.stderr.write("".join(f"vllmd {command}: {reason}\n" for reason in refused.args))
@@ -103,9 +104,9 @@ def main(command: str, argv: Sequence[str]) -> int:
 def _layout(user: bool) -> Layout:
     if not user:
         return layout.of_host()
-    home = pathlib.Path.home()
-    places = {"XDG_CONFIG_HOME": ".config", "XDG_STATE_HOME": ".local/state", "XDG_CACHE_HOME": ".cache"}
-    return layout.of_user(*(pathlib.Path(os.environ.get(name) or home / usual) for name, usual in places.items()))
+    config, state, cache = (xdg(f"XDG_{kind}_HOME") for kind in ("CONFIG", "STATE", "CACHE"))
+    runtime = pathlib.Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}")
+    return layout.of_user(config, state, cache, runtime)
 
 
 def _agreed() -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from vllmd.installation import units
 from vllmd.installation.layout import Layout
 from vllmd.installation.seen import Seen
-from vllmd.installation.steps import Keep, Remove, Run, Step, Write
+from vllmd.installation.steps import Keep, Remove, Run, Step, Upgrade, Write
 
 _BEGIN = """\
 # vllmd's configuration: `vllmd config show --defaults` lists all settings, with the reasons, and `vllmd config check`
@@ -137,8 +137,12 @@ def _start(layout: Layout, seen: Seen, wish: Wish) -> Iterator[Step]:
         yield Run((*layout.systemctl, "enable", layout.unit.name))
     if not wish.start:
         return
-    if seen.active:
+    if seen.active and seen.running not in (None, seen.programs):
+        restart = f"`{' '.join(layout.systemctl)} restart {layout.unit.stem}` runs this one's, and ends every engine"
+        yield Keep(f"the daemon of {seen.running}", restart)
+    elif seen.active:
         why = "the new code in the same process: engines stay"
-        yield Run((*layout.systemctl, "kill", "--signal=USR2", "--kill-whom=main", layout.unit.name), why)
+        command = (*layout.systemctl, "kill", "--signal=USR2", "--kill-whom=main", layout.unit.name)
+        yield Upgrade(Run(command, why), layout.address)
     else:
         yield Run((*layout.systemctl, "start", layout.unit.name), "returns when it serves")

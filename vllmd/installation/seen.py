@@ -27,6 +27,8 @@ class Seen:
     """Whether systemd runs here."""
     active: bool = False
     """Whether the service does."""
+    running: pathlib.Path | None = None
+    """Where the programs are that a daemon which runs was started with."""
     enabled: bool = False
     masked: bool = False
     packaged: pathlib.Path | None = None
@@ -56,24 +58,25 @@ class Seen:
     """What keeps it from the interpreter of engines."""
 
 
-def look(layout: Layout, engine_python: pathlib.Path | None, *, measure: bool = False) -> Seen:
+def look(layout: Layout, engine_python: pathlib.Path | None, *, removes: bool = False) -> Seen:
     """Look at all of it.
 
     Args:
         layout: where.
         engine_python: the interpreter that is asked for, if any is.
-        measure: also what the daemon keeps, which can be much to look at.
+        removes: for an uninstallation: measure what the daemon keeps, and look at none of the code.
     """
     configured, origin, problems = _configured(layout)
     engines = engine_python or (pathlib.Path(configured) if "/" in configured else None)
     programs = pathlib.Path(sys.prefix) / "bin"
-    own = (programs / "python", *_environment(programs.parent))
+    own = () if removes or layout.user else (programs / "python", *_environment(programs.parent))
     packaged = [path for path in layout.packaged if path.exists()]
     return Seen(
         root=os.geteuid() == 0,
         booted=pathlib.Path("/run/systemd/system").is_dir(),
-        active=_says([*layout.systemctl, "is-active"], layout, ("active", "reloading", "activating")),
-        enabled=_says([*layout.systemctl, "is-enabled"], layout, ("enabled",)),
+        active=_told([*layout.systemctl, "is-active"], layout) in ("active", "reloading", "activating"),
+        running=_running(_told([*layout.systemctl, "show", "--value", "--property=MainPID"], layout)),
+        enabled=_told([*layout.systemctl, "is-enabled"], layout) == "enabled",
         masked=os.path.realpath(layout.unit) == os.devnull,
         packaged=packaged[0] if packaged else None,
         unit=_text(layout.unit),
@@ -83,12 +86,12 @@ def look(layout: Layout, engine_python: pathlib.Path | None, *, measure: bool = 
         configuration_problems=problems,
         engine_python=configured,
         engine_python_origin=origin,
-        data=tuple((path, _size(path) if measure else 0) for path in layout.data if path.is_dir()),
+        data=tuple((path, _size(path) if removes else 0) for path in layout.data if path.is_dir()),
         programs=programs,
         has_program=os.access(programs / "vllmd", os.X_OK),
         has_vllm=importlib.util.find_spec("vllm") is not None,
-        unreachable="" if layout.user else next(filter(None, map(unreachable, own)), ""),
-        changeable="" if layout.user else next(filter(None, map(changeable, own)), ""),
+        unreachable=next(filter(None, map(unreachable, own)), ""),
+        changeable=next(filter(None, map(changeable, own)), ""),
         engine_unreachable="" if layout.user or engines is None else unreachable(engines),
     )
 
@@ -118,13 +121,22 @@ def _text(path: pathlib.Path | None) -> str | None:
         return None
 
 
-def _says(command: Sequence[str], layout: Layout, answers: Sequence[str]) -> bool:
+def _told(command: Sequence[str], layout: Layout) -> str:
     if shutil.which(command[0]) is None:
-        return False
+        return ""
     done = subprocess.run(
         [*command, layout.unit.name], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
     )
-    return done.stdout.strip() in answers
+    return done.stdout.strip()
+
+
+def _running(pid: str) -> pathlib.Path | None:
+    try:
+        line = pathlib.Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None  # no systemd, no such unit, or nobody runs: 0
+    interpreter = os.fsdecode(line.partition(b"\0")[0])
+    return pathlib.Path(interpreter).parent if os.path.isabs(interpreter) else None
 
 
 def _size(path: pathlib.Path) -> int:

@@ -6,14 +6,22 @@ import dataclasses
 import difflib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from vllmd.client import Client, VllmdError
+
 _OPEN = 0o755
 _READABLE = 0o644
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How mountinfo writes a space."""
+_ANSWER_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
 _COMMAND_SECONDS = 300.0
 """A start takes over engines, and a stop waits for generations."""
 
@@ -98,11 +106,19 @@ class Remove:
         yield f"remove   {self.path}" + (f"  ({self.what})" if self.what else "")
 
     def do(self) -> None:
-        """Remove it; what has gone meanwhile is no error."""
+        """Remove it; what has gone meanwhile is no error. A disk that is mounted in there is somebody's own."""
+        if mounted := _mounted(self.path):
+            raise Failed(f"{mounted} is a mount point: unmount it first")
         if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
             self.path.unlink(missing_ok=True)
+
+
+def _mounted(path: pathlib.Path) -> str:
+    lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [pathlib.Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), line.split()[4])) for line in lines]
+    return next((str(point) for point in points if point.is_relative_to(path.absolute())), "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,3 +149,40 @@ class Run:
             raise Failed(f"has not ended after {_COMMAND_SECONDS:g} s") from None
         if done.returncode != 0:
             raise Failed(done.stdout.strip() or f"ended with status {done.returncode}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A daemon that runs executes the new code.
+
+    Args:
+        run: the command that has it do so.
+        address: where it serves.
+        seconds: that it may take.
+    """
+
+    run: Run
+    address: str
+    seconds: float = 30.0
+
+    def lines(self) -> Iterator[str]:
+        """Say it."""
+        yield from self.run.lines()
+
+    def do(self) -> None:
+        """Have it do so, and wait until the new code answers; one that refuses goes on as it was."""
+        before = self._began()
+        self.run.do()
+        deadline = time.monotonic() + self.seconds
+        while self._began() in ("", before):
+            if time.monotonic() > deadline:
+                raise Failed("the daemon goes on with the code of before, and with its engines; its log says why")
+            time.sleep(_LOOK_SECONDS)
+
+    def _began(self) -> str:
+        """When the program that answers now began; empty if none does."""
+        try:
+            with Client(self.address) as client:
+                return client.status(timeout=_ANSWER_SECONDS).host.start_time.ToJsonString()
+        except VllmdError:
+            return ""
