@@ -73,11 +73,9 @@ def test_what_is_there_is_kept_and_the_daemon_upgraded() -> None:
 
 def test_a_daemon_of_another_environment_is_not_upgraded_into_this_one() -> None:
     """It would execute its own program anew, whose code is that of before; only a restart runs another's."""
-    other = dataclasses.replace(THERE, running=pathlib.Path("/opt/other/bin"))
-    same = dataclasses.replace(THERE, running=BIN)
-    steps = planning.install(HOST, other, Wish())
+    steps = planning.install(HOST, dataclasses.replace(THERE, other=pathlib.Path("/opt/other/bin")), Wish())
 
-    assert isinstance(planning.install(HOST, same, Wish())[-1], Upgrade)
+    assert isinstance(planning.install(HOST, THERE, Wish())[-1], Upgrade)
     assert verbs(steps)[-1] == "keep     the daemon of /opt/other/bin"
     assert "`systemctl restart vllmd`" in next(steps[-1].lines())
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -44,8 +46,19 @@ def test_what_there_is(host: Layout) -> None:
 
     assert (found.unit, found.sysusers, found.packaged) == ("[Unit]", units.text(units.SYSUSERS), host.packaged[0])
     assert (found.active, found.enabled) == (True, True)
-    assert found.running == pathlib.Path(sys.executable).parent
+    assert found.other is None
     assert (found.data, measured.data) == (((host.data[1], 0),), ((host.data[1], 1000),))
+
+
+def test_a_daemon_of_another_environment(host: Layout) -> None:
+    """It is known by its interpreter, as the kernel tells it."""
+    with subprocess.Popen([shutil.which("sleep") or "", "600"]) as daemon:
+        systemctl = host.unit.parents[3] / "bin/systemctl"
+        systemctl.write_text(systemctl.read_text().replace(str(os.getpid()), str(daemon.pid)))
+        found = seen.look(host, None)
+        daemon.kill()
+
+    assert found.other == pathlib.Path(shutil.which("sleep") or "").parent
 
 
 def test_a_masked_unit(host: Layout) -> None:

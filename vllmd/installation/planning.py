@@ -137,9 +137,9 @@ def _start(layout: Layout, seen: Seen, wish: Wish) -> Iterator[Step]:
         yield Run((*layout.systemctl, "enable", layout.unit.name))
     if not wish.start:
         return
-    if seen.active and seen.running not in (None, seen.programs):
+    if seen.active and seen.other is not None:
         restart = f"`{' '.join(layout.systemctl)} restart {layout.unit.stem}` runs this one's, and ends every engine"
-        yield Keep(f"the daemon of {seen.running}", restart)
+        yield Keep(f"the daemon of {seen.other}", restart)
     elif seen.active:
         why = "the new code in the same process: engines stay"
         command = (*layout.systemctl, "kill", "--signal=USR2", "--kill-whom=main", layout.unit.name)

@@ -27,8 +27,8 @@ class Seen:
     """Whether systemd runs here."""
     active: bool = False
     """Whether the service does."""
-    running: pathlib.Path | None = None
-    """Where the programs are that a daemon which runs was started with."""
+    other: pathlib.Path | None = None
+    """Where the programs are that a daemon which runs was started with, if not these."""
     enabled: bool = False
     masked: bool = False
     packaged: pathlib.Path | None = None
@@ -75,7 +75,7 @@ def look(layout: Layout, engine_python: pathlib.Path | None, *, removes: bool = 
         root=os.geteuid() == 0,
         booted=pathlib.Path("/run/systemd/system").is_dir(),
         active=_told([*layout.systemctl, "is-active"], layout) in ("active", "reloading", "activating"),
-        running=_running(_told([*layout.systemctl, "show", "--value", "--property=MainPID"], layout)),
+        other=_other(programs, _told([*layout.systemctl, "show", "--value", "--property=MainPID"], layout)),
         enabled=_told([*layout.systemctl, "is-enabled"], layout) == "enabled",
         masked=os.path.realpath(layout.unit) == os.devnull,
         packaged=packaged[0] if packaged else None,
@@ -130,13 +130,16 @@ def _told(command: Sequence[str], layout: Layout) -> str:
     return done.stdout.strip()
 
 
-def _running(pid: str) -> pathlib.Path | None:
+def _other(programs: pathlib.Path, pid: str) -> pathlib.Path | None:
     try:
         line = pathlib.Path(f"/proc/{int(pid)}/cmdline").read_bytes()
     except (OSError, ValueError):
         return None  # no systemd, no such unit, or nobody runs: 0
     interpreter = os.fsdecode(line.partition(b"\0")[0])
-    return pathlib.Path(interpreter).parent if os.path.isabs(interpreter) else None
+    same = not os.path.isabs(interpreter) or os.path.realpath(os.path.dirname(interpreter)) == os.path.realpath(
+        programs
+    )
+    return None if same else pathlib.Path(interpreter).parent
 
 
 def _size(path: pathlib.Path) -> int:
