@@ -1,4 +1,5 @@
-# Everything here sets up what it needs. Needs: GNU make, Python 3.11 or later with pip or venv, a C++ compiler.
+# Everything here sets up what it needs. Needs: GNU make, Python 3.11 or later with pip or venv, a C++ compiler; its tests
+# also Node.js 18 or later with npm.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -17,6 +18,7 @@ DEV := .venv/bin
 DEV_READY := .venv/.ready
 PROTO_READY := .venv-proto/.ready
 VLLM_READY := .venv-vllm/.ready
+NODE_READY := tests/node/node_modules/.ready
 VLLM_PYTHON := $(abspath .venv-vllm/bin/python)
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -42,7 +44,7 @@ endif
 
 .PHONY: test
 test: ## all checks and all tests that need no GPU
-	@$(MAKE) -j2 $(DEV_READY) $(PROTO_READY) $(VLLM_READY)
+	@$(MAKE) -j2 $(DEV_READY) $(PROTO_READY) $(VLLM_READY) $(NODE_READY)
 	@$(MAKE) check
 	@echo "== tests"
 	@$(DEV)/pytest -n $(JOBS) -m "not gpu and not vllm and not matrix" $(PYTEST_ARGS)
@@ -87,6 +89,17 @@ proto: $(PROTO_READY) ## generate vllmd/v1 from proto/
 OUT := .
 PROTOC = PATH=$(abspath .venv-proto/bin):$$PATH .venv-proto/bin/python -m grpc_tools.protoc -I proto
 
+.PHONY: docs
+docs: $(DEV_READY) ## make the generated pages of docs/ anew
+	@$(DEV)/python -m tests.docs
+
+.PHONY: node
+node: $(NODE_READY) ## get what the client in another language takes, which a test runs
+
+$(NODE_READY): tests/node/package-lock.json
+	@cd $(<D) && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
 .PHONY: lock
 lock: $(DEV_READY) ## remake tests/locks from what pip resolves today (proto.txt is pinned by hand)
 	@$(RESOLVE) '.[dev]' | $(LOCK) "The daemon and all that checks it: '.[dev]' on Python 3.11." \
@@ -108,7 +121,7 @@ VLLM_UNUSED := torchvision torchaudio torchcodec \
 .PHONY: clean
 clean: ## remove the environments and everything else that can be made again
 	rm -rf .venv .venv-proto .venv-vllm .venv-vllm.log .lock.tmp build dist *.egg-info
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf tests/node/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find proto tests vllmd -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ what to do. Every number in the message is in the metadata too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class VllmdError(Exception):
@@ -35,6 +36,14 @@ class VllmdError(Exception):
 
 class InvalidRequest(VllmdError):
     """The request is wrong, whatever the state of the host."""
+
+    violations: tuple[tuple[str, str], ...] = ()
+    """The fields that are wrong, each with what it should be, where that is known of all of them."""
+
+    def naming(self, *violations: tuple[str, str]) -> Self:
+        """Name the fields that are wrong."""
+        self.violations = violations
+        return self
 
 
 class NotFound(VllmdError):

@@ -27,7 +27,8 @@ WHO = Caller(role=Role.OPERATOR, way="admin.sock")
 
 def test_a_line_tells_what_was_done_to_what_by_which_way(caplog: pytest.LogCaptureFixture) -> None:
     """And how it ended, and how long it took; whatever the log's level is."""
-    logging.getLogger().setLevel(logging.ERROR)
+    caplog.set_level(logging.ERROR)  # until the end of this test, unlike a level that we set ourselves
+    caplog.handler.setLevel(logging.NOTSET)
     audit.Record(METHOD, pb.StopEngineRequest(name="engines/a", force=True), WHO, CONTEXT).write("OK")
     (record,) = caplog.records
 

@@ -12,7 +12,7 @@ from vllmd.engines.state import State
 from vllmd.planner.memory import GpuMemory
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
-from vllmd.worker.protocol import Measured
+from vllmd.worker.report import Measured
 
 
 @pytest.mark.parametrize(("seconds", "parts"), [(0.0, (0, 0)), (1.5, (1, 500_000_000)), (0.9999999999, (1, 0))])

@@ -15,7 +15,7 @@ from vllmd.api.port import Port
 from vllmd.api.server import Server
 from vllmd.api.tokens import Tokens, line
 from vllmd.v1 import engine_service_pb2 as pb
-from vllmd.v1 import host_service_pb2
+from vllmd.v1 import generation_pb2, host_service_pb2
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 
@@ -123,3 +123,31 @@ async def test_a_token_has_so_many_requests() -> None:
 
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert reason_of(refused.value) == "TOO_MANY_REQUESTS"
+
+
+async def test_a_batch_is_one_request() -> None:
+    """However many prompts it has; another one at the same time is one too many."""
+    async with Host() as host, listening(host) as (engines, _):
+        loaded = await loaded_by(
+            engines.LoadModel(request("small/model", fake_tokens_per_second=100, max_model_len=4096), metadata=CI)
+        )
+        batch = pb.GenerateBatchRequest(lease=loaded.lease.name, prompts=[generation_pb2.Prompt(text="x")] * 20)
+        batch.sampling_params.max_tokens = 4000
+        entry = next(iter(host.scheduler.engines.entries()))
+        running = engines.GenerateBatch(batch, metadata=CI)
+        await eventually(lambda: entry.link().running == 20)
+        reasons = []
+        for call in (
+            engines.GenerateBatch(batch, metadata=CI),
+            engines.Embed(pb.EmbedRequest(lease=loaded.lease.name, inputs=batch.prompts), metadata=CI),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call.read()
+            reasons.append(reason_of(refused.value))
+        with pytest.raises(grpc.aio.AioRpcError) as denied:
+            await engines.Tokenize(pb.TokenizeRequest(lease=loaded.lease.name, prompt=batch.prompts[0]), metadata=CI)
+        running.cancel()
+        await eventually(lambda: not entry.using)
+
+        assert reasons == ["TOO_MANY_REQUESTS"] * 2
+        assert reason_of(denied.value) == "TOO_MANY_REQUESTS"

@@ -135,6 +135,15 @@ def test_unavailable_says_when_to_try_again(seconds: float) -> None:
     assert set(others) == {"ErrorInfo"}
 
 
+def test_wrong_fields_are_named_each_by_itself() -> None:
+    """As many as a trailer holds."""
+    error = InvalidRequest("INVALID_FIELD", "Much is wrong.").naming(*((f"field{n}", "x" * 999) for n in range(99)))
+    details: Any = details_of(status.to_status(error))
+
+    assert [one.field for one in details["BadRequest"].field_violations] == [f"field{n}" for n in range(8)]
+    assert status.to_status(error).ByteSize() < 4096
+
+
 async def test_the_details_reach_the_client() -> None:
     """All that an error says comes with the call's end, from unary and from streaming methods."""
     error = EngineFailed("ENGINE_EXITED", "It exited.", ["first", "last"], engine="e-1")
@@ -195,3 +204,13 @@ def test_a_broken_text_is_mended() -> None:
     found = status.to_status(InvalidRequest("INVALID_MODEL", "no \udcff here", model="\udcff"))
 
     assert found.message == "no ? here"
+
+
+def test_the_error_of_one_input_of_many_is_bounded_as_that_of_a_call() -> None:
+    """Much of its text may be a client's own, and there may be 10,000 of them."""
+    failure = status.to_failure(InvalidRequest("TOO_LONG", WIDE * 1000, value=WIDE * 1000, count=3))
+
+    assert failure.reason == "TOO_LONG"
+    assert len(failure.message.encode()) <= 1024
+    assert len(failure.metadata["value"].encode()) <= 256
+    assert failure.metadata["count"] == "3"

@@ -30,6 +30,29 @@ def test_names_of_engines(daemon: FakeDaemon, run: Run) -> None:
     assert complete(run, "vllmd-cli engines engines/m") == ["engines/mistral-7b-77aa"]
 
 
+@pytest.mark.parametrize("command", ["generate", "embed", "tokenize", "watch"])
+def test_names_of_engines_for_requests(daemon: FakeDaemon, run: Run, command: str) -> None:
+    """Wherever one is named first."""
+    daemon.engines = [ready(), failed()]
+
+    assert complete(run, f"vllmd-cli {command} qw") == ["qwen3-8b-3f2a"]
+
+
+def test_whom_to_chat_with(daemon: FakeDaemon, run: Run) -> None:
+    """Engines, and the models that were loaded once."""
+    daemon.engines = [ready()]
+    daemon.profiles = ListProfilesResponse(profiles=[profile("qwen/b"), profile("c/d")])
+
+    assert complete(run, "vllmd-cli chat qw") == ["qwen3-8b-3f2a", "qwen/b"]
+
+
+def test_options_of_requests(run: Run) -> None:
+    """Those that several commands share as well."""
+    assert complete(run, "vllmd-cli generate e --json-s") == ["--json-schema"]
+    assert complete(run, "vllmd-cli chat e --temp") == ["--template-arg", "--temperature"]
+    assert complete(run, "vllmd-cli load m --lo") == ["--lora"]
+
+
 def test_processes_that_would_be_killed(daemon: FakeDaemon, run: Run) -> None:
     """Those of which a reclaim would do something."""
     daemon.gpu_processes = gpu_processes(orphan(), suspect())

@@ -11,7 +11,10 @@ from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.samples import status
 from vllmd.cli.main import app
 
-COMMANDS = ["status", "gpus", "plan", "load", "generate", "release", "stop", "engines", "logs", "version", "doctor"]
+COMMANDS = [
+    "status", "watch", "gpus", "plan", "load", "chat", "generate", "embed", "tokenize", "release", "stop", "engines",
+    "logs", "version", "doctor",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -22,6 +25,16 @@ def test_help_has_examples_and_a_form_for_programs(run: Run, command: str) -> No
     assert "Example" in out
     assert f"vllmd-cli {command}" in out
     assert "--output" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_fit_80_columns(command: str) -> None:
+    """They are to be copied, and a terminal would break them."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    examples = (group.commands[command].help or "").split("Example", 1)[1].splitlines()[1:]
+
+    assert not [line for line in examples if len(line) > 78]
 
 
 @pytest.mark.parametrize("command", ["plan", "release", "verify"])

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes.batches import embedded, generated
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, not_found, upgrading
-from tests.fakes.gpu_samples import eight_gpus
-from tests.fakes.host_samples import events, gpu_processes, orphan, profile, reclaim
-from tests.fakes.samples import loaded, ready, status, stopped, weights
+from tests.fakes.samples import loaded, ready, stopped, weights
 from vllmd.client import Client, VllmdError
-from vllmd.v1 import host_service_pb2
+from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1.engine_pb2 import Engine, LoadProgress
 
 
@@ -69,43 +68,12 @@ def test_engine_by_either_name(daemon: FakeDaemon, client: Client) -> None:
     assert client.engine("qwen3-8b-3f2a") == client.engine("engines/qwen3-8b-3f2a") == ready()
 
 
-def test_status(daemon: FakeDaemon, client: Client) -> None:
-    """The status comes as the daemon sent it."""
-    daemon.status = status()
-
-    assert client.status() == daemon.status
-
-
-def test_gpus(daemon: FakeDaemon, client: Client) -> None:
-    """With how they are connected."""
-    daemon.gpus = eight_gpus()
-    found = client.gpus(timeout=5)
-
-    assert (len(found.gpus), len(found.links)) == (8, 28)
-
-
-def test_stop_returns_the_proof(daemon: FakeDaemon, client: Client) -> None:
-    """Stopping asks by full name and returns what was given back."""
-    daemon.stop = host_service_pb2.StopEngineResponse(engine=stopped())
-
-    assert client.stop("qwen3-8b-3f2a", force=True).reclaim.killed_count == 1
-    assert daemon.requests == [host_service_pb2.StopEngineRequest(name="engines/qwen3-8b-3f2a", force=True)]
-
-
 def test_lease_that_an_upgrade_took_is_released(daemon: FakeDaemon, client: Client) -> None:
     """The first try had ended it; its engine went with the earlier program, and nothing more is made up of it."""
     daemon.refusals = [upgrading(engine="qwen3-8b-3f2a")]
     daemon.release = not_found("lease", "leases/5d41")
 
     assert client.release("5d41") == Engine(name="engines/qwen3-8b-3f2a")
-
-
-def test_engine_that_an_upgrade_took_is_stopped(daemon: FakeDaemon, client: Client) -> None:
-    """It is not there for the new program."""
-    daemon.refusals = [upgrading()]
-    daemon.stop = not_found("engine", "engines/a-1")
-
-    assert client.stop("a-1") == Engine(name="engines/a-1")
 
 
 def test_what_was_never_there_is_an_error(daemon: FakeDaemon, client: Client) -> None:
@@ -119,51 +87,31 @@ def test_what_was_never_there_is_an_error(daemon: FakeDaemon, client: Client) ->
         client.stop("a-1")
 
 
-def test_logs_ask_for_as_many_lines_as_wished(daemon: FakeDaemon, client: Client) -> None:
-    """Zero lines is a wish; no wish is the daemon's default."""
-    daemon.logs = [host_service_pb2.TailLogsResponse(lines=["a", "b"])]
+def test_plan(daemon: FakeDaemon, client: Client) -> None:
+    """How a model would be loaded, by what `load` would be told."""
+    daemon.plan = pb.PlanModelResponse(gpus=["gpus/GPU-1"], shared_engine="engines/a-1")
 
-    assert [line for response in client.logs("e", lines=0) for line in response.lines] == ["a", "b"]
-    assert list(client.logs("e"))
-
-    assert [request.HasField("lines") for request in daemon.requests] == [True, False]
+    assert client.plan("m", use_case="production", engine_args={"dtype": "half"}) == daemon.plan
+    assert daemon.requests[0].engine_args["dtype"] == "half"
 
 
-def test_gpu_processes(daemon: FakeDaemon, client: Client) -> None:
-    """The list comes as the daemon sent it."""
-    daemon.gpu_processes = gpu_processes(orphan())
+def test_watch_engines(daemon: FakeDaemon, client: Client) -> None:
+    """First as they are, then as they change."""
+    daemon.watch = [pb.WatchEnginesResponse(engines=[ready()]), pb.WatchEnginesResponse(engines=[stopped()])]
 
-    assert client.gpu_processes() == daemon.gpu_processes
-
-
-def test_a_reclaim_is_confirmed_on_purpose(daemon: FakeDaemon, client: Client) -> None:
-    """Without a word it is a dry run of all."""
-    daemon.reclaim = reclaim()
-    client.reclaim()
-    client.reclaim(confirmed=True, pid=5)
-
-    assert daemon.requests == [
-        host_service_pb2.ReclaimRequest(),
-        host_service_pb2.ReclaimRequest(confirmed=True, pid=5),
-    ]
+    assert [response.engines[0] for response in client.watch_engines("qwen3-8b-3f2a")] == [ready(), stopped()]
+    assert daemon.requests == [pb.WatchEnginesRequest(name="engines/qwen3-8b-3f2a")]
 
 
-def test_events(daemon: FakeDaemon, client: Client) -> None:
-    """They come as the daemon sent them."""
-    daemon.events = [events()]
+def test_calls_by_an_engines_name(daemon: FakeDaemon, client: Client) -> None:
+    """Everything that a lease can be used for works with an engine too, and as the daemon sent it."""
+    daemon.batch = [generated(0, "a")]
+    daemon.embed = [embedded(0, 1.0)]
+    daemon.tokenize = pb.TokenizeResponse(token_ids=[1])
+    daemon.detokenize = pb.DetokenizeResponse(text="hi")
 
-    assert list(client.events(last=2)) == [events()]
-    assert daemon.requests == [host_service_pb2.WatchEventsRequest(last=2)]
-
-
-def test_profiles(daemon: FakeDaemon, client: Client) -> None:
-    """Of one model or of all; so they are forgotten."""
-    daemon.profiles = host_service_pb2.ListProfilesResponse(profiles=[profile()])
-    daemon.forget = host_service_pb2.ForgetProfilesResponse(forgotten_count=3)
-
-    assert client.profiles("org/model") == [profile()]
-    assert client.forget_profiles() == 3
-    assert daemon.requests == [
-        host_service_pb2.ListProfilesRequest(model="org/model"),
-        host_service_pb2.ForgetProfilesRequest(),
-    ]
+    assert list(client.generate_batch("a-1", ["x"], n=2)) == [generated(0, "a")]
+    assert list(client.embed("a-1", ["x"], dimensions=1)) == [embedded(0, 1.0)]
+    assert client.tokenize("a-1", "x", return_token_texts=True) == daemon.tokenize
+    assert client.detokenize("a-1", [1]) == "hi"
+    assert {request.engine for request in daemon.requests} == {"engines/a-1"}

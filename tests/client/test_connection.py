@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.fake_daemon import FakeDaemon, Hang, upgrading
 from tests.fakes.samples import status, stopped, tokens
 from vllmd.client import Client, DaemonUnreachable, VllmdError
-from vllmd.client.connection import RESTART_SECONDS
+from vllmd.client.retries import RESTART_SECONDS
 from vllmd.v1.host_service_pb2 import StopEngineResponse
 
 

@@ -79,4 +79,4 @@ def test_a_token_goes_where_nobody_else_reads_it(target: str, sent: bool) -> Non
 def test_a_file_that_is_not_there() -> None:
     """Is named, with what names it."""
     with pytest.raises(DaemonUnreachable, match=r"/nowhere/ca can't be read, which VLLMD_CA"):
-        channel("tls://localhost:1", (), Credentials("/nowhere/ca"))
+        channel("tls://localhost:1", Credentials("/nowhere/ca"))

@@ -1,14 +1,33 @@
 from __future__ import annotations
 
-from datetime import timedelta
+import pathlib
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
-from vllmd.client.requests import duration, engine_name, generate_request, lease_name, load_request
+from vllmd.client.requests import (
+    GenerateOptions,
+    ModelOptions,
+    batch_request,
+    detokenize_request,
+    embed_request,
+    engine_name,
+    generate_request,
+    lease_name,
+    load_request,
+    plan_request,
+    tokenize_request,
+    watch_request,
+)
 from vllmd.v1 import engine_pb2
-from vllmd.v1.generation_pb2 import ChatMessage
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """What a message says."""
+    result: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    return result
 
 
 def test_names_are_completed() -> None:
@@ -19,19 +38,19 @@ def test_names_are_completed() -> None:
 
 def test_load_request_says_what_was_wished() -> None:
     """Engine arguments keep their types, and auto-config is on unless it is switched off."""
-    request = load_request("m", engine_args={"max_model_len": 8192, "a": None, "b": [1, "x"]}, lease_ttl=90)
+    request = load_request("m", {"engine_args": {"max_model_len": 8192, "a": None, "b": [1, "x"]}}, lease_ttl=90)
 
-    assert MessageToDict(request, preserving_proto_field_name=True) == {
+    assert as_dict(request) == {
         "model": "m",
         "engine_args": {"max_model_len": 8192.0, "a": None, "b": [1.0, "x"]},
         "lease_ttl": "90s",
     }
-    assert load_request("m", auto_config=False).disable_auto_config
+    assert load_request("m", {"auto_config": False}).disable_auto_config
 
 
 def test_engine_arguments_may_be_spelt_as_options() -> None:
     """vLLM's command line and its Python spell one name in two ways; both reach the daemon as Python's."""
-    request = load_request("m", engine_args={"max-model-len": 8192, "--enforce-eager": True, "dtype": "a-b"})
+    request = load_request("m", {"engine_args": {"max-model-len": 8192, "--enforce-eager": True, "dtype": "a-b"}})
 
     assert dict(request.engine_args) == {"max_model_len": 8192, "enforce_eager": True, "dtype": "a-b"}
 
@@ -39,78 +58,138 @@ def test_engine_arguments_may_be_spelt_as_options() -> None:
 def test_engine_argument_in_two_spellings_is_refused() -> None:
     """Which one was meant is not for us to choose."""
     with pytest.raises(TypeError, match="max_model_len is given twice"):
-        load_request("m", engine_args={"max-model-len": 1, "max_model_len": 2})
+        load_request("m", {"engine_args": {"max-model-len": 1, "max_model_len": 2}})
 
 
 @pytest.mark.parametrize("name", ["production", "Production", "throughput"])
 def test_load_request_says_what_the_model_is_for(name: str) -> None:
     """By name, and by nothing if it is for nothing in particular."""
-    assert load_request("m", use_case=name).use_case == engine_pb2.UseCase.Value(f"USE_CASE_{name.upper()}")
+    assert load_request("m", {"use_case": name}).use_case == engine_pb2.UseCase.Value(f"USE_CASE_{name.upper()}")
     assert load_request("m").use_case == engine_pb2.USE_CASE_UNSPECIFIED
 
 
 def test_use_case_of_no_such_name_is_refused() -> None:
     """Before anything is sent, with the names there are."""
     with pytest.raises(ValueError, match="no use case 'chatting': it can be production, download, debate"):
-        load_request("m", use_case="chatting")
-
-
-def test_duration_from_seconds_or_timedelta() -> None:
-    """Seconds and timedelta mean the same; nothing stays unset."""
-    assert duration(1.5) == duration(timedelta(seconds=1.5))
-    assert duration(None) is None
-
-
-@pytest.mark.parametrize(
-    ("prompt", "field", "expected"),
-    [
-        ("hi", "text", "hi"),
-        ("", "text", ""),
-        ([1, 2], "tokens", {"token_ids": [1, 2]}),
-        ((), "tokens", {}),
-        ([{"role": "user", "content": "hi"}], "chat", {"messages": [{"role": "user", "content": "hi"}]}),
-        ([ChatMessage(role="user", content="hi")], "chat", {"messages": [{"role": "user", "content": "hi"}]}),
-    ],
-)
-def test_prompt_of_each_kind(prompt: Any, field: str, expected: Any) -> None:
-    """Text, token ids and messages each go where the proto has them."""
-    request = generate_request("e", prompt, {})
-
-    assert request.WhichOneof("prompt") == field
-    assert MessageToDict(request, preserving_proto_field_name=True)[field] == expected
-
-
-@pytest.mark.parametrize("prompt", [[1, {"role": "user", "content": "x"}], [{"role": "user", "content": "x"}, 1]])
-def test_mixed_prompt_is_refused(prompt: Any) -> None:
-    """A prompt is of one kind."""
-    with pytest.raises(TypeError, match="not a mixture"):
-        generate_request("e", prompt, {})
+        load_request("m", {"use_case": "chatting"})
 
 
 def test_source_is_a_lease_or_an_engine() -> None:
     """A lease is known by its prefix; everything else is an engine."""
-    assert generate_request("leases/5d41", "x", {}).lease == "leases/5d41"
-    assert generate_request("a-1", "x", {}).engine == "engines/a-1"
+    assert generate_request("leases/5d41", "x").lease == "leases/5d41"
+    assert generate_request("a-1", "x").engine == "engines/a-1"
+    assert tokenize_request("a-1", "x").engine == "engines/a-1"
+    assert detokenize_request("leases/5d41", [1]).lease == "leases/5d41"
 
 
-def test_unset_sampling_stays_unset() -> None:
-    """Only what was given is sent, zero included, so that the model's own defaults hold for the rest."""
-    params = generate_request("e", "x", {"temperature": 0.0, "stop": "END"}).sampling_params
+@pytest.mark.parametrize(
+    ("prompt", "kind"), [("hi", "text"), ([1, 2], "tokens"), ([{"role": "user", "content": "hi"}], "chat")]
+)
+def test_prompt_goes_where_generate_has_it(prompt: Any, kind: str) -> None:
+    """It had its prompt before there was a message for one; the others have that."""
+    request = generate_request("e", prompt)
+    of_a_batch = batch_request("e", [prompt]).prompts[0]
 
-    assert params.HasField("temperature")
-    assert not params.HasField("top_p")
-    assert list(params.stop) == ["END"]
+    assert request.WhichOneof("prompt") == of_a_batch.WhichOneof("content") == kind
+    assert getattr(request, kind) == getattr(of_a_batch, kind)
 
 
-def test_unknown_sampling_parameter_is_refused() -> None:
-    """A misspelled parameter is an error here, not a default there."""
-    options: Any = {"max_token": 3}
+def test_what_is_said_of_a_prompt() -> None:
+    """Each option goes where it belongs: to the sampling, to the conversation, to the request."""
+    prompt = [{"role": "user", "content": "hi"}]
+    options: GenerateOptions = {
+        "max_tokens": 3,
+        "priority": -1,
+        "cache_salt": "mine",
+        "lora": "sql",
+        "template_args": {"a": True},
+        "continue_final_message": True,
+    }
 
+    assert as_dict(generate_request("e", prompt, options)) == {
+        "engine": "engines/e",
+        "chat": {"messages": prompt, "template_args": {"a": True}, "continue_final_message": True},
+        "sampling_params": {"max_tokens": 3},
+        "priority": -1,
+        "cache_salt": "mine",
+        "lora": "sql",
+    }
+
+
+def test_unknown_options_are_refused() -> None:
+    """A misspelled one is an error here, not a default there."""
+    misspelled: Any = {"max_token": 3}
+    for build in (generate_request, batch_request, embed_request):
+        with pytest.raises((TypeError, ValueError), match="max_token"):
+            build("e", [], misspelled)
     with pytest.raises(TypeError, match="max_token"):
-        generate_request("e", "x", options)
+        load_request("m", misspelled)
 
 
-def test_template_args_need_a_conversation() -> None:
-    """Variables for a chat template make no sense with plain text."""
-    with pytest.raises(TypeError, match="conversation"):
-        generate_request("e", "x", {}, {"enable_thinking": False})
+def test_batch_says_it_of_all() -> None:
+    """Prompts may be of different kinds."""
+    request = batch_request("leases/1", ["a", [1]], {"max_tokens": 3, "priority": 1, "lora": "sql"})
+
+    assert as_dict(request) == {
+        "lease": "leases/1",
+        "prompts": [{"text": "a"}, {"tokens": {"token_ids": [1]}}],
+        "sampling_params": {"max_tokens": 3},
+        "priority": 1,
+        "lora": "sql",
+    }
+
+
+@pytest.mark.parametrize("prompts", ["abc", [1, 2], 5])
+def test_one_prompt_is_not_many(prompts: Any) -> None:
+    """A text is not taken for its characters, nor token ids for prompts."""
+    for build in (batch_request, embed_request):
+        with pytest.raises(TypeError):
+            build("e", prompts)
+
+
+def test_embed_request_says_what_was_wished() -> None:
+    """What is left out stays the model's own default; false is a wish."""
+    request = embed_request("e", ["a"], {"dimensions": 8, "normalize": False})
+
+    assert as_dict(request) == {
+        "engine": "engines/e",
+        "inputs": [{"text": "a"}],
+        "dimensions": 8,
+        "normalize": False,
+    }
+    assert not embed_request("e", ["a"]).HasField("normalize")
+
+
+def test_tokenize_request_says_what_was_wished() -> None:
+    """Of a conversation too."""
+    request = tokenize_request(
+        "e", [{"role": "user", "content": "hi"}], add_special_tokens=False, template_args={"a": 1}
+    )
+
+    assert request.HasField("add_special_tokens")
+    assert request.prompt.chat.template_args["a"] == 1
+    assert not tokenize_request("e", "x").HasField("add_special_tokens")
+
+
+def test_plan_request_says_what_load_would() -> None:
+    """Word for word."""
+    options: ModelOptions = {
+        "revision": "main",
+        "engine_args": {"max_model_len": 8},
+        "auto_config": False,
+        "use_case": "production",
+        "lora_adapters": {"sql": pathlib.Path("/adapters/sql"), "chat": "/adapters/chat"},
+    }
+    plan = as_dict(plan_request("m", options))
+
+    assert plan == as_dict(load_request("m", options))
+    assert plan["lora_adapters"] == [
+        {"name": "sql", "path": "/adapters/sql"},
+        {"name": "chat", "path": "/adapters/chat"},
+    ]
+
+
+def test_watch_request_says_which() -> None:
+    """All, unless an engine is named."""
+    assert as_dict(watch_request()) == {}
+    assert as_dict(watch_request("a-1", 0.5)) == {"name": "engines/a-1", "min_interval": "0.500s"}

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from vllmd.engines.diagnosis import QUOTED_LINES, Failure, death, gpu_lost, load_failure, root_cause, to_error
-from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, Unavailable, VllmdError
+from vllmd.engines.diagnosis import QUOTED_LINES, Failure, death, gpu_lost, late, load_failure, root_cause, to_error
+from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, NotFound, Unavailable, VllmdError
 
 CORE = "(EngineCore pid=123) ERROR 11-23 15:43:46 [core.py:1512] "
 TP0 = "(Worker_TP0 pid=124) ERROR 11-23 15:43:46 [multiproc_executor.py:900] "
@@ -167,7 +167,10 @@ def test_quote_is_what_stands_around_the_cause() -> None:
         (Failure("HOST_MEMORY_EXHAUSTED", "m"), Exhausted),
         (Failure("ENGINE_DIED", "m"), Unavailable),
         (Failure("GPU_LOST", "m"), Unavailable),
-        (Failure("MODEL_NOT_FOUND", "m", invalid=True), InvalidRequest),
+        (Failure("MODEL_NOT_FOUND", "m", invalid=True), NotFound),
+        (Failure("INVALID_ENGINE_ARG", "m", invalid=True), InvalidRequest),
+        (Failure("MODEL_UNAVAILABLE", "m"), Unavailable),
+        (Failure("A_REASON_OF_THE_FUTURE", "m", ("a line",)), EngineFailed),
         (Failure("ENGINE_START_FAILED", "m", ("a line",)), EngineFailed),
     ],
 )
@@ -178,6 +181,25 @@ def test_client_is_told_whether_another_try_may_help(failure: Failure, error: ty
     assert type(told) is error
     assert (told.reason, told.message, told.metadata["engine"]) == (failure.reason, "m", "e-1")
     assert getattr(told, "log_lines", ()) == (failure.log_lines if error is EngineFailed else ())
+
+
+@pytest.mark.parametrize(
+    ("ended", "numbers"),
+    [
+        ("its worker was killed by signal 9", {"signal": "9"}),
+        ("exited with status 1", {"exit_status": "1"}),
+        ("ended, nobody knows how", {}),
+    ],
+)
+def test_how_a_worker_ended_is_a_number_too(ended: str, numbers: dict[str, str]) -> None:
+    """A program need not read the message."""
+    assert dict(death([], ended).metadata) == numbers
+    assert dict(load_failure([], [], ended).metadata) == numbers
+
+
+def test_what_a_start_that_took_too_long_was_busy_with() -> None:
+    """Its phase goes along with the limit."""
+    assert dict(late([], 60.0, "loading weights 2/4").metadata) == {"seconds": "60", "phase": "loading weights 2/4"}
 
 
 def test_a_lost_gpu() -> None:

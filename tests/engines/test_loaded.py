@@ -11,7 +11,7 @@ from vllmd.engines.state import State
 from vllmd.planner.choice import Choice
 from vllmd.planner.planning import Plan
 from vllmd.planner.profile import Key
-from vllmd.worker.protocol import EngineInfo, Measured
+from vllmd.worker.report import EngineInfo, Measured
 
 KEY = Key("f1", "NVIDIA H100", "{}")
 INFO = EngineInfo("0.25.1", 4096, 65536, "bfloat16", 1000, Measured(15 * GIB, 2 * GIB, GIB))

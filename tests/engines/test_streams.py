@@ -7,7 +7,7 @@ import pytest
 from vllmd.engines.streams import Chunk, Stream
 from vllmd.errors import EngineFailed, Unavailable
 from vllmd.tasks import spawn
-from vllmd.worker.protocol import Delta
+from vllmd.worker.protocol import Candidate, Delta
 
 GONE = Unavailable("ENGINE_DIED", "it died")
 
@@ -36,7 +36,7 @@ async def test_last_chunk_says_why_it_is_the_last() -> None:
     stream.put(Delta(1, "b", [2], "stop", "\n"))
 
     assert stream.ended
-    assert await soon(stream) == Chunk("b", [2], "stop", "\n")
+    assert await soon(stream) == Chunk("b", [2], "stop", "\n", last=True)
 
 
 async def test_end_without_tokens_is_a_chunk_too() -> None:
@@ -44,7 +44,7 @@ async def test_end_without_tokens_is_a_chunk_too() -> None:
     stream = Stream(1)
     stream.put(Delta(1, "", [], "abort"))
 
-    assert await soon(stream) == Chunk("", [], "abort", None)
+    assert await soon(stream) == Chunk("", [], "abort", None, last=True)
 
 
 async def test_text_without_tokens_is_a_chunk_too() -> None:
@@ -135,3 +135,44 @@ async def test_reader_that_was_cancelled_loses_nothing() -> None:
     with pytest.raises(asyncio.CancelledError):
         await reader
     assert await soon(stream) == Chunk("a", [1], None, None)
+
+
+async def test_completions_have_chunks_of_their_own_and_take_turns() -> None:
+    """Whose tokens have waited longest comes first; the stream has ended with the last of them."""
+    stream = Stream(1)
+    stream.put(Delta(1, "a", [1], index=1))
+    stream.put(Delta(1, "x", [7], index=0))
+    stream.put(Delta(1, "b", [2], "stop", "b", index=1, last=False))
+    first = await soon(stream)
+    stream.put(Delta(1, "y", [8], index=0))
+    second, ended = await soon(stream), stream.ended
+    stream.put(Delta(1, "z", [9], "length", index=0))
+
+    assert first == Chunk("ab", [1, 2], "stop", "b", index=1)
+    assert second == Chunk("xy", [7, 8], None, None, index=0)
+    assert not ended
+    assert await soon(stream) == Chunk("z", [9], "length", None, last=True, index=0)
+    assert stream.completion_tokens == 5
+
+
+async def test_only_the_very_last_chunk_is_the_last() -> None:
+    """All completions may have ended before the first of their chunks is read."""
+    stream = Stream(1)
+    stream.put(Delta(1, "a", [1], "stop", index=0, last=False))
+    stream.put(Delta(1, "b", [2], "stop", index=1))
+    stream.fail(GONE)
+
+    assert [(await soon(stream)).last, (await soon(stream)).last] == [False, True]
+
+
+async def test_log_probabilities_gather_with_their_tokens() -> None:
+    """There are as many places as tokens, and those of the prompt come once."""
+    stream = Stream(1)
+    places = [[Candidate(token, -1.0, 1, "t")] for token in range(3)]
+    stream.put(Delta(1, "a", [0], logprobs=places[:1], prompt_logprobs=[[]]))
+    stream.put(Delta(1, "b", [1, 2], logprobs=places[1:]))
+    first = await soon(stream)
+    stream.put(Delta(1, "c", [3], "stop", logprobs=[]))
+
+    assert first == Chunk("ab", [0, 1, 2], None, None, logprobs=places, prompt_logprobs=[[]])
+    assert (await soon(stream)).prompt_logprobs is None

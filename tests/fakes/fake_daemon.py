@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
+from google.protobuf import duration_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -78,6 +79,12 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
         self.page_size = 100
         self.load: list[Message | Refusal | Hang] = []
         self.generate: list[Message | Refusal | Hang] = []
+        self.batch: list[Message | Refusal | Hang] = []
+        self.embed: list[Message | Refusal | Hang] = []
+        self.watch: list[Message | Refusal | Hang] = []
+        self.tokenize: Message | Refusal = pb.TokenizeResponse()
+        self.detokenize: Message | Refusal = pb.DetokenizeResponse()
+        self.plan: Message | Refusal = pb.PlanModelResponse()
         self.logs: list[Message | Refusal | Hang] = []
         self.events: list[Message | Refusal | Hang] = []
         self.gpu_processes: Message | Refusal = host_service_pb2.ListGpuProcessesResponse()
@@ -93,6 +100,7 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
         """Goes up when a call has come as far as a `Hang`."""
         self.cancelled = threading.Event()
         """Set when a client has cancelled a stream before its script was at its end."""
+        self._ttls: dict[str, duration_pb2.Duration] = {}
         self._server = grpc.server(ThreadPoolExecutor(max_workers=8))
         add_EngineServiceServicer_to_server(self, self._server)
         add_HostServiceServicer_to_server(self, self._server)
@@ -117,13 +125,37 @@ class FakeDaemon(EngineServiceServicer, HostServiceServicer):
             self._refuse(not_found("engine", request.engine), context)
         yield from self._play(self.generate, request, context)
 
+    def GenerateBatch(self, request: pb.GenerateBatchRequest, context: Any) -> Iterator[Any]:
+        yield from self._play(self.batch, request, context)
+
+    def Embed(self, request: pb.EmbedRequest, context: Any) -> Iterator[Any]:
+        yield from self._play(self.embed, request, context)
+
+    def Tokenize(self, request: pb.TokenizeRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.tokenize, context)
+
+    def Detokenize(self, request: pb.DetokenizeRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.detokenize, context)
+
+    def PlanModel(self, request: pb.PlanModelRequest, context: Any) -> Any:
+        self.requests.append(request)
+        return self._answer(self.plan, context)
+
+    def WatchEngines(self, request: pb.WatchEnginesRequest, context: Any) -> Iterator[Any]:
+        yield from self._play(self.watch, request, context)
+
     def Release(self, request: pb.ReleaseRequest, context: Any) -> Any:
         self.requests.append(request)
         return self._next(self.release, context)
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: Any) -> Any:
         self.requests.append(request)
-        return pb.RenewLeaseResponse(lease=engine_pb2.Lease(name=request.lease, ttl=request.ttl))
+        ttl = self._ttls.setdefault(request.lease, duration_pb2.Duration(seconds=300))
+        if request.HasField("ttl"):
+            ttl.CopyFrom(request.ttl)
+        return pb.RenewLeaseResponse(lease=engine_pb2.Lease(name=request.lease, ttl=ttl))
 
     def ListEngines(self, request: pb.ListEnginesRequest, context: Any) -> Any:
         self.requests.append(request)

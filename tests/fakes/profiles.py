@@ -6,7 +6,7 @@ from typing import Any
 
 from vllmd.planner.profile import Key, Profile
 from vllmd.profiles.record import Record
-from vllmd.worker.protocol import EngineInfo, Measured
+from vllmd.worker.report import EngineInfo, Measured
 
 GIB = 1 << 30
 

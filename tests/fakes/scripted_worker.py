@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 from vllmd.worker import protocol
 from vllmd.worker.backend import Output
-from vllmd.worker.protocol import Command, Delta, EngineInfo, Event, FrameSplitter, Generate, Measured, Step
+from vllmd.worker.protocol import Answer, Command, Delta, Event, FrameSplitter, Generate, Question, Step
+from vllmd.worker.report import EngineInfo, Measured
 from vllmd.worker.server import Server
 from vllmd.worker.spec import Spec
 
@@ -28,12 +29,14 @@ class ScriptedBackend:
         """Streams that came to their end, well or not."""
         self.aborted: list[int] = []
         """Streams that were closed before that."""
+        self.asked: list[Question] = []
         self.dead: str | None = None
         self.pings = 0
         self.hangs = False
         """Pings get no answer."""
         self.taken = 0
         """How many outputs the worker has asked for and got."""
+        self._answers: dict[int, asyncio.Queue[Answer | Exception]] = collections.defaultdict(asyncio.Queue)
         self._outputs: dict[int, asyncio.Queue[Output | Exception]] = collections.defaultdict(asyncio.Queue)
 
     def say(self, stream: int, *outputs: Output | Exception) -> None:
@@ -41,8 +44,15 @@ class ScriptedBackend:
         for output in outputs:
             self._outputs[stream].put_nowait(output)
 
+    def reply(self, stream: int, answer: Answer | Exception) -> None:
+        """Let a question have its answer, or fail."""
+        self._answers[stream].put_nowait(answer)
+
     def load(self, spec: Spec) -> EngineInfo:
         return INFO
+
+    async def add_adapters(self) -> None:
+        """There are none."""
 
     async def measure(self, log: pathlib.Path) -> Measured:
         return Measured()
@@ -72,6 +82,18 @@ class ScriptedBackend:
         finally:
             if request.stream not in self.finished:
                 self.aborted.append(request.stream)
+
+    async def answer(self, question: Question) -> Answer:
+        self.asked.append(question)
+        try:
+            answer = await self._answers[question.stream].get()
+        except asyncio.CancelledError:
+            self.aborted.append(question.stream)
+            raise
+        self.finished.append(question.stream)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def death(self) -> str | None:
         return self.dead

@@ -63,9 +63,10 @@ async def loaded_by(call: grpc.aio.UnaryStreamCall[Any, pb.LoadModelResponse]) -
 
 
 @contextlib.asynccontextmanager
-async def connected(socket: Path) -> AsyncIterator[grpc.aio.Channel]:
+async def connected(socket: Path, *options: tuple[str, int]) -> AsyncIterator[grpc.aio.Channel]:
     """Connect to a server's socket, over a connection that no other channel shares."""
-    async with grpc.aio.insecure_channel(f"unix:{socket}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+    alone = ("grpc.use_local_subchannel_pool", 1)
+    async with grpc.aio.insecure_channel(f"unix:{socket}", [alone, *options]) as channel:
         yield channel
 
 
@@ -117,7 +118,7 @@ def watchdog_of(host: Host) -> Watchdog:
 
 def status_of(error: grpc.RpcError) -> status_pb2.Status:
     """Take the status that an error brought."""
-    assert isinstance(error, grpc.aio.AioRpcError)
+    assert isinstance(error, grpc.aio.AioRpcError | grpc.Call)
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     assert status is not None, error
     return status
@@ -125,7 +126,12 @@ def status_of(error: grpc.RpcError) -> status_pb2.Status:
 
 def details_of(status: status_pb2.Status) -> dict[str, Message]:
     """Unpack the details of a status, by the names of their types."""
-    types = (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.DebugInfo)
+    types = (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.DebugInfo,
+        error_details_pb2.BadRequest,
+    )
     found: dict[str, Message] = {}
     for detail in status.details:
         kind = next(kind for kind in types if detail.Is(kind.DESCRIPTOR))

@@ -172,3 +172,20 @@ def test_whatever_the_hub_says_is_taken(
     found = checkpoint.read(directory, MODEL, Listing(sizes=files, bytes_by_dtype=by_dtype))
 
     assert found.weight_bytes is None or 15 <= found.weight_bytes <= 225
+
+
+def test_the_files_that_vllm_would_load_are_named_without_being_read(tmp_path: Path) -> None:
+    """Those of the index, if it can be read, with itself; else by their names."""
+    for name in ("model-1.safetensors", "model-2.safetensors", "pytorch_model.bin", "training_args.bin"):
+        (tmp_path / name).touch()
+    without = checkpoint.weights(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+    within = checkpoint.weights(tmp_path)
+    index.write_text("{")
+    broken = checkpoint.weights(tmp_path)
+
+    assert [path.name for path in within] == [index.name, "model-1.safetensors"]
+    assert [path.name for path in without] == [index.name, "model-1.safetensors", "model-2.safetensors"]
+    assert broken == without
+    assert checkpoint.weights(tmp_path / "none") == []

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllmd.errors import InvalidRequest, NotFound, NotPossible, VllmdError
+from vllmd.errors import Denied, InvalidRequest, NotFound, VllmdError
 from vllmd.interpreter import Interpreter
 from vllmd.models import files, hub
 from vllmd.tasks import spawn
@@ -106,8 +106,8 @@ async def test_models_wait_for_one_another(child: Child, tmp_path: pathlib.Path,
 @pytest.mark.parametrize(
     ("failure", "error", "reason", "says_what"),
     [
-        ("gated", NotPossible, "MODEL_GATED", "accept its license"),
-        ("denied", NotPossible, "MODEL_GATED", "valid one"),
+        ("gated", Denied, "MODEL_GATED", "accept its license"),
+        ("denied", Denied, "MODEL_GATED", "valid one"),
         ("missing", NotFound, "MODEL_NOT_FOUND", "The hub has no"),
         ("revision", NotFound, "MODEL_NOT_FOUND", "no revision v2"),
     ],

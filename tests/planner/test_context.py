@@ -156,4 +156,4 @@ def test_no_room_at_all() -> None:
     tables = 131_072 * 128  # of rotary embeddings
     assert found.numbers["weight_bytes"] == 2 * (8_030_261_248 + tables)
     assert found.numbers["total_bytes"] == 24 * GIB
-    assert found.numbers["missing_bytes"] > 0
+    assert int(found.numbers["missing_bytes"]) > 0

@@ -141,7 +141,7 @@ def test_a_full_gpu() -> None:
     found = infeasible({}, LLAMA_8B, [gpu(used=79 * GIB)])
 
     assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
-    assert found.numbers == {"free_bytes": GIB, "total_bytes": 80 * GIB}
+    assert found.numbers == {"gpu": 0, "free_bytes": GIB, "total_bytes": 80 * GIB}
 
 
 def test_weights_that_no_gpu_holds() -> None:

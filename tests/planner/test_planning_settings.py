@@ -48,7 +48,7 @@ def test_a_cache_that_is_not_there_is_refused_with_what_would_be() -> None:
     assert isinstance(found, Infeasible)
 
     assert (found.reason, found.forever) == ("GPU_MEMORY_EXHAUSTED", False)
-    possible = found.numbers["free_bytes"] - (found.numbers["needed_bytes"] - 6 * GIB)
+    possible = int(found.numbers["free_bytes"]) - (int(found.numbers["needed_bytes"]) - 6 * GIB)
     assert found.message.endswith(f"kv_cache_memory_bytes={possible} would fit.")
     fitting = planned(asked("1xRTX3090", client=wanted | {"kv_cache_memory_bytes": possible}, taken={0: 0.2}))
     assert fitting.memory is not None
@@ -106,7 +106,7 @@ def test_a_share_that_is_too_small_says_by_how_much() -> None:
     found = plan(asked("1xH100", client={"gpu_memory_utilization": 0.1}))
 
     assert isinstance(found, Infeasible)
-    assert 8 * GIB < found.numbers["missing_bytes"] < 9 * GIB
+    assert 8 * GIB < int(found.numbers["missing_bytes"]) < 9 * GIB
     assert "8.3 GiB is missing there" in found.message
 
 
@@ -135,7 +135,8 @@ def test_what_the_host_sets_and_can_not_work_is_no_mistake_of_a_client(name: str
 
     assert isinstance(by_host, Infeasible)
     assert isinstance(by_client, Infeasible)
-    assert (by_host.reason, by_host.invalid) == (by_client.reason, not by_client.invalid)
+    assert (by_host.reason, by_host.invalid) == ("INVALID_HOST_ARG", False)
+    assert by_client.reason == "INVALID_ENGINE_ARG"
     assert by_client.invalid
 
 
@@ -236,3 +237,22 @@ def test_a_switch_is_on_or_off(name: str, value: Any) -> None:
     assert isinstance(found, Infeasible)
     assert found.invalid
     assert f"{name} must be true or false" in found.message
+
+
+def test_a_generating_model_that_is_to_pool_is_planned_as_one_that_pools() -> None:
+    """By vLLM's older model runner, whose graphs are within the share."""
+    pools = planned(asked("1xH200", use_case="download", client={"runner": "pooling"}))
+    generates = planned(asked("1xH200", use_case="download"))
+    assert pools.memory is not None
+    assert generates.memory is not None
+
+    assert pools.memory.graphs == 0 < generates.memory.graphs
+    assert pools.engine_args["runner"] == "pooling"
+    assert "runner" not in generates.engine_args
+
+
+def test_a_runner_that_vllm_does_not_know_is_left_to_it() -> None:
+    """vLLM says what it knows."""
+    odd = planned(asked("1xH200", client={"runner": "jogging"}))
+
+    assert odd.memory == planned(asked("1xH200")).memory

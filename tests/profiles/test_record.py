@@ -7,7 +7,7 @@ from tests.fakes.profiles import GIB, info, record
 from vllmd.planner import memory
 from vllmd.planner.profile import Profile
 from vllmd.profiles.record import profile_of
-from vllmd.worker.protocol import EngineInfo
+from vllmd.worker.report import EngineInfo
 
 
 def test_a_profile_is_what_the_engine_reports() -> None:

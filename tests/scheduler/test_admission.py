@@ -41,3 +41,21 @@ def test_only_the_fake_engine_takes_its_own_arguments() -> None:
         Admission("vllm", Live()).check(wish)
     with pytest.raises(InvalidRequest):
         Admission("vllm", Live()).check(Wish("m", engine_args={"hf_overrides": {}}))
+
+
+async def test_adapters_are_looked_at_before_any_start(tmp_path: Path) -> None:
+    """Where they are first, of all of them, and then what they are; a fake engine needs none."""
+    model, ours = tmp_path / "models" / "m", tmp_path / "models" / "a"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    outside = Wish(str(model), lora={"a": str(ours), "b": str(tmp_path / "b")})
+    missing = Wish(str(model), lora={"a": str(ours)})
+    with pytest.raises(Denied, match="/b is outside"):
+        await Admission("vllm", live(model_roots=(tmp_path / "models",))).look_for(outside)
+    with pytest.raises(Denied, match="/b is outside"):
+        await Admission("fake", live(model_roots=(tmp_path / "models",))).look_for(outside)
+    with pytest.raises(NotFound) as refused:
+        await Admission("vllm", Live()).look_for(missing)
+    await Admission("fake", Live()).look_for(missing)
+
+    assert refused.value.reason == "LORA_NOT_FOUND"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tarfile
 import time
@@ -12,7 +13,7 @@ from tests.fakes.host import DEADLINE_SECONDS, Host, finish, hanging, wish
 from vllmd.engines import directory, process
 from vllmd.engines.environment import engine_environment
 from vllmd.engines.state import State
-from vllmd.errors import Unavailable
+from vllmd.errors import NotPossible, Unavailable
 from vllmd.planner.choice import Choice
 from vllmd.planner.planning import Plan
 from vllmd.scheduler import adoption, journal
@@ -42,16 +43,20 @@ def successor(host: Host) -> tuple[Scheduler, frozenset[str]]:
 async def test_an_engine_goes_to_the_next_daemon_with_its_leases() -> None:
     """The same processes serve, under the same names; what was generated on it before is not."""
     async with Host() as host:
-        entry, lease = await host.load(wish(max_model_len=777))
+        wanted = dataclasses.replace(wish(max_model_len=777), lora={"sql": "/a/sql"})
+        entry, lease = await host.load(wanted)
         pid = entry.supervisor.pid
         await host.scheduler.hand_over()
         host.scheduler, adopted = successor(host)
         await adoption.linked_up(host.scheduler.engines, adopted, DEADLINE_SECONDS)
         again = host.scheduler.engines.get(entry.supervisor.id)
-        with host.scheduler.generating(lease.id, "", PROMPT, {"max_tokens": 5}) as stream:
+        again.check_adapter("sql")
+        with host.scheduler.generating(lease.id, "", PROMPT, {"max_tokens": 5}, lora="sql") as stream:
+            text = (await stream.next()).text
             tokens = await finish(stream)
 
         assert adopted == {entry.supervisor.id}
+        assert text.startswith("sql0 ")
         assert again.supervisor.state is State.READY
         assert again.supervisor.adopted
         assert again.supervisor.pid == pid
@@ -59,7 +64,7 @@ async def test_an_engine_goes_to_the_next_daemon_with_its_leases() -> None:
         assert again.supervisor.plan == entry.supervisor.plan
         assert again.wish == entry.wish
         assert tokens == 5
-        same, _ = await host.load(wish(max_model_len=777))
+        same, _ = await host.load(wanted)
         assert same is again
 
 
@@ -160,6 +165,10 @@ async def test_a_worker_of_the_protocol_before_goes_on_under_this_daemon() -> No
         link.ping()
 
         assert adopted == {engine_id}
+        with pytest.raises(NotPossible, match="started by an earlier vllmd") as refused:
+            entry.check_adapter("sql")
+
+        assert refused.value.reason == "ENGINE_OUTDATED"
         assert link.hello.protocol == 1
         assert link.vitals.unanswered is None
         assert tokens == 5

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.fakes.host import Host, finish, hanging, wish
+import pytest
+
+from tests.fakes.host import QUICK, Host, finish, hanging, wish
+from vllmd.errors import NotFound, NotPossible, Unavailable
+from vllmd.scheduler.wish import Wish
 from vllmd.worker.protocol import TextPrompt
 
 
@@ -94,3 +98,36 @@ async def test_the_time_that_an_engine_stays_idle_can_be_moved() -> None:
         assert busy is None
         assert timer.cancelled()
         assert later.when() == timer.when() + 100.0
+
+
+async def test_an_adapter_that_it_has_not_is_told_with_those_that_it_has() -> None:
+    """So that one who mistyped sees it; a name of any length does not fill the message."""
+    async with Host() as host:
+        without, _ = await host.load(wish())
+        entry, _ = await host.load(Wish("fake/adapted", engine_args=QUICK, lora={"b": "/b", "a": "/a"}))
+        entry.check_adapter("a")
+        with pytest.raises(NotFound, match="has no LoRA adapter 'x'; it has a, b") as refused:
+            entry.check_adapter("x")
+        with pytest.raises(NotFound, match="it has none") as alone:
+            without.check_adapter("a" * 1000)
+
+        assert refused.value.reason == "LORA_NOT_FOUND"
+        assert refused.value.metadata == {"engine": entry.supervisor.id, "lora": "x", "known": "a, b"}
+        assert len(alone.value.message) < 200
+
+
+async def test_an_engine_has_a_link_only_while_it_serves() -> None:
+    """Before that who asks for it is told to wait, after that why there is none."""
+    async with Host() as host:
+        with host.scheduler.loading(wish()) as entry:
+            with pytest.raises(NotPossible) as early:
+                entry.link()
+            await host.ready(entry)
+            serves = entry.link().open
+            host.scheduler.engines.ask_to_stop(entry, "a test stops it")
+            with pytest.raises(Unavailable) as late:
+                entry.link()
+
+        assert early.value.reason == "ENGINE_NOT_READY"
+        assert serves
+        assert late.value.reason == "ENGINE_STOPPED"

@@ -33,6 +33,7 @@ ENGINE = EngineRecord(
     ready=None,
     restarted=[3.0],
     use_case="debate",
+    lora={"sql": "/a/sql"},
     restart=RestartRecord(
         due=9.0, failure=Failure("ENGINE_DIED", "It died.", ("a line",), (("a", "1"),)), reclaimed=True, counts=True
     ),
@@ -56,6 +57,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 def test_an_engine_is_kept_for_what_it_was_made_for() -> None:
     """Or the next daemon would share it with whoever wants it for something else."""
     assert ENGINE.wish.use_case == "debate"
+    assert ENGINE.wish.lora == {"sql": "/a/sql"}
     assert dataclasses.replace(ENGINE, use_case="").wish.use_case == ""
 
 

@@ -183,7 +183,7 @@ async def test_what_does_not_fit_fails_with_the_numbers() -> None:
 
         assert failure is not None
         assert failure.reason == "GPU_MEMORY_EXHAUSTED"
-        assert {"free_bytes": str(GIB), "total_bytes": str(80 * GIB)} == dict(failure.metadata)
+        assert {"gpu": "0", "free_bytes": str(GIB), "total_bytes": str(80 * GIB)} == dict(failure.metadata)
         assert entry.supervisor.spawned is None
 
 

@@ -227,3 +227,32 @@ async def test_a_look_at_a_gpu_on_which_something_happens_is_not_kept(busy: tupl
         await prospects(host, Wish(LLAMA), busy=frozenset(busy))
 
         assert host.ground.ledger.expectation(gpu(used=7 * GIB)).floor_bytes == floor
+
+
+async def test_a_plan_goes_by_the_ranks_of_the_adapters(tmp_path: Path) -> None:
+    """As their files say it; for a fake engine they need not exist."""
+    (tmp_path / "adapter_config.json").write_text('{"r": 20}')
+    (tmp_path / "adapter_model.bin").touch()
+    async with Host(gpu()) as host:
+        found = await planned(host, Wish(LLAMA, lora={"sql": str(tmp_path)}))
+        gone = await failed(host, Wish(LLAMA, lora={"sql": str(tmp_path / "none")}))
+        unknown = await planned(host, Wish(LLAMA, lora={"sql": "/none"}), backend="fake")
+
+    assert found.engine_args["max_lora_rank"] == 32
+    assert found.lora == {"sql": str(tmp_path)}
+    assert (gone.reason, gone.invalid) == ("LORA_NOT_FOUND", True)
+    assert unknown.engine_args["enable_lora"] is True
+    assert "max_lora_rank" not in unknown.engine_args
+
+
+async def test_engines_may_be_seen_as_gone() -> None:
+    """To find out what comes once they are; of such a look nothing is learned."""
+    async with Host(gpu()) as host:
+        entry = await held_by_an_engine(host, "old", 70 * GIB)
+        of_vllm = altered(host.ground, backend="vllm")
+        look = Prospects(of_vllm, host.quarantines)
+        full = await look.plan(Wish(LLAMA), None, [entry])
+        later = await look.plan(Wish(LLAMA), None, [entry], gone=[entry.supervisor.id])
+
+    assert isinstance(full, Failure)
+    assert isinstance(later, Plan)

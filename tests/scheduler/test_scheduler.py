@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -153,3 +154,26 @@ async def test_a_drain_lets_no_generation_begin() -> None:
 
         assert await drain
         assert (by_lease.value.reason, by_name.value.reason) == ("DRAINING", "DRAINING")
+
+
+async def test_whatever_uses_an_engine_keeps_it() -> None:
+    """By a lease, which lasts meanwhile and begins anew, or by its name, without one."""
+    async with Host() as host:
+        entry, lease = await host.load(wish(), ttl=60.0)
+        before, using = lease.expires, host.scheduler.using
+        with using(lease.id, "") as used, using("", entry.supervisor.id):
+            both = used.using
+            expired = host.scheduler.leases.expire(time.monotonic() + 100.0)
+        after = lease.expires
+        with using("", entry.supervisor.id):
+            host.scheduler.release(lease.id)
+            kept = entry.supervisor.state
+        await until(host.scheduler.engines.changed, lambda: entry.supervisor.state.ended)
+
+        assert (used, both) == (entry, 2)
+        assert not expired
+        assert None not in (before, after)
+        assert (after or 0) > (before or 0)
+        assert kept is State.READY
+        with pytest.raises(Unavailable, match="was stopped"), using("", entry.supervisor.id):
+            pass

@@ -10,7 +10,7 @@ from tests.fakes.fake_gpus import GIB, gpu
 from tests.fakes.host import Host, until, wish
 from vllmd.engines.reclaim import Remains, Report
 from vllmd.engines.state import State
-from vllmd.errors import EngineFailed
+from vllmd.errors import Unavailable
 from vllmd.gpu.ledger import Expectation
 from vllmd.scheduler.unproven import kept
 from vllmd.worker.tree import Tree
@@ -39,7 +39,7 @@ async def test_a_gpu_that_keeps_the_memory_is_in_quarantine_until_it_lets_go() -
         host.gpus.leak("GPU-0", GIB)
         await host.scheduler.stop(bad.supervisor.id, True, "a test kills it")
         await until(host.scheduler.engines.changed, lambda: "GPU-0" in host.quarantines)
-        with pytest.raises(EngineFailed) as refused:
+        with pytest.raises(Unavailable) as refused:
             await host.load(wish("fake/good"))
         host.gpus.set(gpu())
         await until(host.scheduler.engines.changed, lambda: "GPU-0" not in host.quarantines)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -54,6 +55,29 @@ def test_an_engine_is_shared_by_those_who_want_it_for_the_same(of_engine: str, w
 
     for effective in (EFFECTIVE, None):
         assert satisfies(made_for, effective, Wish(MODEL, engine_args=ARGS, use_case=wanted)) == granted
+
+
+@pytest.mark.parametrize(
+    ("of_engine", "wanted", "granted"),
+    [
+        ({}, {}, True),
+        ({"a": "/a"}, {}, True),
+        ({"a": "/a", "b": "/b"}, {"a": "/a"}, True),
+        ({"a": "/a"}, {"a": "/a", "b": "/b"}, False),
+        ({"a": "/a"}, {"a": "/other"}, False),
+        ({"a": "/a"}, {"b": "/a"}, False),
+    ],
+)
+def test_an_engine_grants_the_adapters_that_it_has(
+    of_engine: dict[str, str], wanted: dict[str, str], granted: bool
+) -> None:
+    """By name and path; more of them alter nothing for who names none."""
+    made_for = Wish(MODEL, engine_args=ARGS, lora=of_engine)
+
+    for auto in (True, False):
+        made = dataclasses.replace(made_for, auto_config=auto)
+        asked = Wish(MODEL, engine_args=ARGS, auto_config=auto, lora=wanted)
+        assert satisfies(made, EFFECTIVE, asked) == granted
 
 
 def test_before_there_is_a_plan_only_the_wish_counts() -> None:

@@ -151,7 +151,10 @@ async def test_tokens_come_at_the_rate_that_was_set(backend: FakeBackend, marked
 
 @pytest.mark.parametrize(
     ("prompt", "max_tokens", "message"),
-    [(TextPrompt("a"), 0, "max_tokens must be at least 1, got 0"), (TokenPrompt([1, 1000]), 1, "1000 is out of voc")],
+    [
+        (TextPrompt("a"), 0, "max_tokens must be at least 1, got 0"),
+        (TokenPrompt([1, 1000]), 1, "vocabulary of 1000: 1000"),
+    ],
 )
 async def test_bad_request_is_refused_as_vllm_would(
     backend: FakeBackend, marked: str, prompt: Prompt, max_tokens: int, message: str
@@ -161,6 +164,14 @@ async def test_bad_request_is_refused_as_vllm_would(
 
     with pytest.raises(InvalidRequest, match=message):
         await outputs(backend, prompt, max_tokens=max_tokens)
+
+
+async def test_generation_fails_if_told_so(backend: FakeBackend, marked: str) -> None:
+    """As by a mistake in vLLM, which is nobody's request's."""
+    load(backend, marked, fake_generation_error="out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        await outputs(backend, TextPrompt("a b"))
 
 
 async def test_death_of_the_core_is_the_engines(backend: FakeBackend, marked: str) -> None:
@@ -268,3 +279,19 @@ async def test_without_a_gpu_it_measured_what_it_is_told_to_have(
     load(backend, marked, **told)
 
     assert (await backend.measure(tmp_path)).weights_bytes == weights
+
+
+async def test_an_adapter_answers_in_words_of_its_own(backend: FakeBackend, marked: str) -> None:
+    """So that it shows which was used; one that there is not is refused."""
+    backend.load(Spec(marked, "fake", "m", QUICK, None, 60.0, "0", "b", lora={"sql": "/a"}))
+    await backend.add_adapters()
+
+    async def said(lora: str) -> str:
+        request = Generate(1, TextPrompt("a"), {"max_tokens": 2}, lora=lora)
+        return "".join([output.text async for output in backend.generate(request)])
+
+    with pytest.raises(InvalidRequest, match="no adapter 'x'"):
+        await said("x")
+
+    assert await said("") == "w0 w1 "
+    assert await said("sql") == "sql0 sql1 "

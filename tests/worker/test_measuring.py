@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.scripted_worker import ScriptedBackend
 from vllmd.worker import measuring
-from vllmd.worker.protocol import Measured
+from vllmd.worker.report import Measured
 
 GIB = 1 << 30
 ESTIMATE = "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS"

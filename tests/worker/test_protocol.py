@@ -14,12 +14,14 @@ from vllmd.worker.protocol import (
     Command,
     Dead,
     Delta,
-    EngineInfo,
+    Detokenize,
+    Detokenized,
+    Embed,
+    Embedded,
     Event,
     FrameSplitter,
     Generate,
     Hello,
-    Measured,
     Ping,
     Pong,
     Prompt,
@@ -27,8 +29,11 @@ from vllmd.worker.protocol import (
     Refused,
     Step,
     TextPrompt,
+    Tokenize,
+    Tokenized,
     TokenPrompt,
 )
+from vllmd.worker.report import EngineInfo, Measured
 
 
 def split(chunks: list[bytes]) -> list[bytes]:
@@ -84,7 +89,14 @@ def test_frames_before_a_bad_one_are_still_read() -> None:
 @pytest.mark.parametrize("prompt", [TextPrompt("hi"), TokenPrompt([1, 2]), ChatPrompt([{"role": "user"}], {"a": 1})])
 def test_commands_survive_the_wire(prompt: Prompt) -> None:
     """The worker reads what the daemon meant, the kind of prompt included."""
-    commands: list[Command] = [Generate(7, prompt, {"max_tokens": 3, "stop": ["a"]}), Abort([7, 8]), Ping(3)]
+    commands: list[Command] = [
+        Generate(7, prompt, {"max_tokens": 3, "stop": ["a"]}),
+        Embed(8, prompt, 4, False, 5),
+        Tokenize(9, prompt, True),
+        Detokenize(10, [1, 2], True),
+        Abort([7, 8]),
+        Ping(3),
+    ]
 
     assert [protocol.command_decoder.decode(body) for body in split([*map(protocol.frame, commands)])] == commands
 
@@ -95,7 +107,10 @@ def test_events_survive_the_wire() -> None:
         Hello(1, "0.1", 42, EngineInfo("0.25.1", 4096, None, "bfloat16", 1000), ("sleep",)),
         Hello(2, "0.1", 42, EngineInfo("0.25.1", 4096, 7, "", 9, Measured(1, 2, 3, 4, None, 5, 6))),
         Step(123, [Delta(1, "é", [5], None, None, 3, 2), Delta(2, "", [6], "stop", "\n")]),
-        Refused(3, "invalid", "no"),
+        Refused(3, "invalid", "no", "WHY", {"bytes": "7"}),
+        Embedded(4, b"\0\0\x80?", 3),
+        Tokenized(5, [1, 2], ["a", "b"]),
+        Detokenized(6, "a"),
         Pong(3),
         Dead("gone"),
     ]
@@ -106,10 +121,13 @@ def test_events_survive_the_wire() -> None:
 def test_older_peer_may_leave_out_fields_and_a_newer_one_add_some() -> None:
     """What goes to the end of a struct later hurts nobody: it has a default, or is not looked at."""
     shorter = msgspec.msgpack.encode(["hello", 1, "0.1", 42, ["0.25.1", 4096]])
-    longer = msgspec.msgpack.encode(["refused", 3, "invalid", "no", "a field of the future"])
+    longer = msgspec.msgpack.encode(["refused", 3, "invalid", "no", "WHY", {"number": "5"}, "a field of the future"])
 
+    earlier = msgspec.msgpack.encode(["step", 7, [[3, "a", [1], "stop", None, 5, 0]]])
+
+    assert protocol.event_decoder.decode(earlier) == Step(7, [Delta(3, "a", [1], "stop", prompt_tokens=5)])
     assert protocol.event_decoder.decode(shorter) == Hello(1, "0.1", 42, EngineInfo("0.25.1", 4096))
-    assert protocol.event_decoder.decode(longer) == Refused(3, "invalid", "no")
+    assert protocol.event_decoder.decode(longer) == Refused(3, "invalid", "no", "WHY", {"number": "5"})
 
 
 def test_events_are_no_commands() -> None:

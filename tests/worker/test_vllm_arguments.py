@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vllmd.worker import vllm_arguments as arguments
+from vllmd.worker.backend import InvalidRequest
 
 
 class Level(enum.IntEnum):
@@ -68,11 +69,16 @@ def test_token_ids_of_the_vocabulary_pass(token_ids: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token_ids", "shown"), [([-1], "-1"), ([3, 512], "512"), ([600] * 9, ", ".join(["600"] * 8) + ", …")]
+    ("token_ids", "shown", "first"),
+    [([-1], "-1", "-1"), ([3, 512], "512", "512"), ([600] * 9, ", ".join(["600"] * 8) + ", …", "600")],
 )
-def test_token_ids_outside_the_vocabulary_are_refused_by_name(token_ids: list[int], shown: str) -> None:
-    with pytest.raises(ValueError, match=f"^prompt: token ids outside the model's vocabulary of 512: {shown}$"):
+def test_token_ids_outside_the_vocabulary_are_refused_by_name(token_ids: list[int], shown: str, first: str) -> None:
+    text = f"^prompt: token ids outside the model's vocabulary of 512: {shown}$"
+    with pytest.raises(InvalidRequest, match=text) as refused:
         arguments.refuse_foreign_tokens("prompt", token_ids, 512)
+
+    assert refused.value.reason == "TOKEN_OUT_OF_VOCABULARY"
+    assert refused.value.metadata == {"field": "prompt", "token_id": first, "vocab_size": "512"}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,16 @@ def test_token_ids_outside_the_vocabulary_are_refused_by_name(token_ids: list[in
 )
 def test_a_clients_error_names_the_parameter(said: str, shown: str) -> None:
     assert arguments.client_text(ValueError(said)) == shown
+
+
+def test_what_vllm_quotes_of_a_request_is_left_out() -> None:
+    class VLLMValidationError(ValueError):
+        parameter = "input_text"
+
+        def __str__(self) -> str:
+            return f"{self.args[0]} (parameter=input_text, value=all of the prompt)"
+
+    assert arguments.client_text(VLLMValidationError("too long")) == "too long"
 
 
 @pytest.mark.parametrize(

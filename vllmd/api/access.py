@@ -36,7 +36,14 @@ _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/"
 RULES: Mapping[str, Role] = {
     # What clients are for. Leases are secrets, so that none ends or uses another's by chance.
     **dict.fromkeys(
-        (_ENGINES + name for name in ("LoadModel", "Generate", "Release", "RenewLease", "ListEngines", "GetEngine")),
+        (
+            _ENGINES + name
+            for name in (
+                *("LoadModel", "PlanModel", "Release", "RenewLease"),
+                *("Generate", "GenerateBatch", "Embed", "Tokenize", "Detokenize"),
+                *("ListEngines", "GetEngine", "WatchEngines"),
+            )
+        ),
         Role.USER,
     ),
     # Whether and how to talk to the daemon.

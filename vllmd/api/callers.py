@@ -37,7 +37,8 @@ current: contextvars.ContextVar[Caller | None] = contextvars.ContextVar("caller"
 def counted() -> AbstractContextManager[None]:
     """Count a request of whoever calls while it runs; raises `Exhausted` if that is one too many.
 
-    It is for what makes engines work: a lease that is held costs them nothing. It is over before the client hears of
+    It is for what makes engines work: a lease that is held costs them nothing. A batch is one: it has one stream, and a
+    window of prompts in flight that a client can't widen. It is over before the client hears of
     the end, so that the next request may be made at once.
     """
     caller = current.get()

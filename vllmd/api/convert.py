@@ -17,7 +17,7 @@ from vllmd.planner.secrecy import visible
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.leases import Lease
 from vllmd.v1 import engine_pb2, generation_pb2
-from vllmd.worker.protocol import Measured
+from vllmd.worker.report import Measured
 
 
 def source(word: Source) -> engine_pb2.EngineArg.Source.ValueType:
@@ -77,7 +77,7 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         revision=entry.wish.revision,
         state=state(supervisor.state),
         requested_args=_struct(visible(entry.wish.engine_args)),
-        effective_args=[_argument(choice) for choice in choices],
+        effective_args=[argument(choice) for choice in choices],
         gpus=[f"gpus/{gpu.uuid}" for gpu in supervisor.plan.gpus] if supervisor.plan is not None else [],
         pid=supervisor.pid or 0,
         lease_count=lease_count,
@@ -89,9 +89,10 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         restart_count=len(supervisor.restarted),
         adopted=supervisor.adopted,
         use_case=use_case(entry.wish.use_case),
+        lora_adapters=[engine_pb2.LoraAdapter(name=name, path=path) for name, path in entry.wish.lora.items()],
     )
     if supervisor.plan is not None and supervisor.plan.memory is not None:
-        result.planned_memory.CopyFrom(_planned_memory(supervisor.plan.memory))
+        result.planned_memory.CopyFrom(planned_memory(supervisor.plan.memory))
     if supervisor.next_start is not None:
         result.next_start_time.CopyFrom(timestamp(supervisor.next_start))
     if supervisor.state in (State.PENDING, State.STARTING, State.BACKOFF):
@@ -102,6 +103,7 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
         result.report.vllm_version = info.vllm_version
         result.report.max_model_len = info.max_model_len
         result.report.dtype = info.dtype
+        result.report.runner_type = info.runner_type
         if info.kv_cache_tokens is not None:
             result.report.kv_cache_tokens = info.kv_cache_tokens
         if (measured := measured_memory(info.measured)) is not None:
@@ -117,7 +119,8 @@ def engine(entry: Entry, lease_count: int, now: float, brief: bool = False) -> e
     return result
 
 
-def _planned_memory(value: GpuMemory) -> engine_pb2.GpuMemory:
+def planned_memory(value: GpuMemory) -> engine_pb2.GpuMemory:
+    """Convert what a plan reckons with."""
     return engine_pb2.GpuMemory(
         total_bytes=value.total,
         weights_bytes=value.weights,
@@ -154,7 +157,8 @@ def state(value: State) -> engine_pb2.Engine.State.ValueType:
     return engine_pb2.Engine.State.Value(f"STATE_{value.value}")
 
 
-def _argument(choice: Choice) -> engine_pb2.EngineArg:
+def argument(choice: Choice) -> engine_pb2.EngineArg:
+    """Convert one engine argument; what is secret of it is not shown."""
     value = struct_pb2.Value()
     json_format.ParseDict(visible({choice.name: choice.value})[choice.name], value)
     return engine_pb2.EngineArg(name=choice.name, value=value, source=source(choice.source), reason=choice.reason)

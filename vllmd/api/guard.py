@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from vllmd.api import access, audit, callers, tokens
 from vllmd.api.access import Role
 from vllmd.api.callers import Caller
 from vllmd.api.status import abort
 from vllmd.api.tokens import Tokens
-from vllmd.errors import Unauthenticated, VllmdError
+from vllmd.errors import InvalidRequest, Unauthenticated, VllmdError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # no generic at run time
@@ -48,11 +49,11 @@ class Guard(grpc.aio.ServerInterceptor):
             who = caller = self._identify(details)
             access.check(method, caller.role, caller.way, self._remedy)
         except VllmdError as error:
-            return _replaced(handler, _refusing(method, who, error))
+            return _replaced(handler, _understanding(_refusing(method, who, error)))
         behaviour = _known(caller, _behaviour(handler))
         if access.needed(method) is Role.OPERATOR:
             behaviour = _audited(method, caller, behaviour)
-        return _replaced(handler, behaviour)
+        return _replaced(handler, _understanding(behaviour))
 
     def _identify(self, details: Details) -> Caller:
         if self._tokens is None:
@@ -136,4 +137,44 @@ def _replaced(handler: Handler, behaviour: Callable[..., Any]) -> Handler:
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+    read = _reading(handler.request_deserializer) if handler.request_deserializer is not None else None
+    return make(behaviour, read, handler.response_serializer)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Malformed:
+    """In the place of a request whose bytes are no message."""
+
+    why: str
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Read requests, and never raise: gRPC would make an unknown error of it, as if the daemon had failed."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return _Malformed(str(error))
+
+    return read
+
+
+def _understanding(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep from a method what is no request."""
+
+    async def refuse(request: _Malformed, context: Context) -> None:
+        message = f"The request's bytes are no message of its kind: {request.why}. Is it another service's?"
+        await abort(context, InvalidRequest("MALFORMED_REQUEST", message))
+
+    async def call(request: Any, context: Context) -> Any:
+        return await (refuse if isinstance(request, _Malformed) else behaviour)(request, context)
+
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        if isinstance(request, _Malformed):
+            await refuse(request, context)
+        async with contextlib.aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
+                yield response
+
+    return stream if inspect.isasyncgenfunction(behaviour) else call

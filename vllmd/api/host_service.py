@@ -135,7 +135,7 @@ class HostService(HostServiceServicer):
         """Send the last lines, then new ones until the engine has ended."""
         count = request.lines if request.HasField("lines") else _DEFAULT_LINES
         if not 0 <= count <= _MOST_LINES:
-            raise InvalidRequest("INVALID_FIELD", f"lines is 0 to {_MOST_LINES}.", field="lines")
+            raise parse.out_of_range("lines", _MOST_LINES)
         supervisor = self._scheduler.engines.get(parse.id_of(request.name, "engines")).supervisor
         while request.follow and supervisor.log is None and not supervisor.state.ended:
             await supervisor.changes.wait(_FOLLOW_SECONDS)  # it waits for its GPUs and has no log yet
@@ -169,7 +169,7 @@ class HostService(HostServiceServicer):
     async def Reclaim(self, request: pb.ReclaimRequest, context: Context) -> pb.ReclaimResponse:
         """Show what a reclaim would kill, or do it."""
         if request.pid < 0:
-            raise InvalidRequest("INVALID_FIELD", "pid is that of a process, or 0 for all.", field="pid")
+            raise InvalidRequest("INVALID_FIELD", "pid is that of a process, or 0 for all.", field="pid", least=0)
         pid = request.pid or None
         listed, reports = (
             await self._watchdog.reclaim(pid) if request.confirmed else (await self._watchdog.doomed(pid), [])
@@ -185,7 +185,7 @@ class HostService(HostServiceServicer):
     ) -> AsyncIterator[pb.WatchEventsResponse]:
         """Send the last events, then new ones until the daemon stops, those of its stop included."""
         if not 0 <= request.last <= KEPT:
-            raise InvalidRequest("INVALID_FIELD", f"last is 0 to {KEPT}.", field="last")
+            raise parse.out_of_range("last", KEPT)
         sent = max(0, self._events.last - request.last)
         # How many are missed is counted from here: what was over before anybody asked was not missed.
         _, forgotten = self._events.after(sent)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf import duration_pb2, json_format, struct_pb2
 
+from vllmd.api import parse_adapters
 from vllmd.errors import InvalidRequest
 from vllmd.planner.use_cases import USE_CASES
 from vllmd.scheduler.wish import Wish
-from vllmd.v1 import engine_pb2, engine_service_pb2, generation_pb2
-from vllmd.worker.protocol import ChatPrompt, Prompt, TextPrompt, TokenPrompt
+from vllmd.v1 import engine_pb2, engine_service_pb2
 
 MAX_TTL_SECONDS = 86400.0
 _MAX_STRUCT_BYTES = 64 << 10
@@ -18,30 +18,27 @@ _MAX_DEPTH = 8
 """Protobuf reads no message nested deeper than 100 levels, so an answer that holds a struct of 90 can't be read."""
 _EXACT = 2**53
 """Beyond this a double is no exact integer, and an integer of it would be longer than any encoding takes."""
-_SCALARS = (
-    "max_tokens", "min_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty",
-    "frequency_penalty", "repetition_penalty", "seed", "skip_special_tokens",
-)  # fmt: skip
 
 
-def struct_values(struct: struct_pb2.Struct, field: str) -> dict[str, Any]:
-    """Convert a struct to plain values; JSON has no integers, so whole numbers become ones.
+def struct_values(struct: struct_pb2.Struct, field: str, depth: int = _MAX_DEPTH) -> dict[str, Any]:
+    """Convert a struct of at most so many levels to plain values; JSON has no integers, so whole numbers become ones.
 
     Raises:
         InvalidRequest: it is larger or deeper than any sensible one, or holds a number that JSON does not have.
     """
     if struct.ByteSize() > _MAX_STRUCT_BYTES:
-        message = f"{field} takes {struct.ByteSize()} bytes; at most {_MAX_STRUCT_BYTES} are possible."
-        raise InvalidRequest("INVALID_FIELD", message, field=field)
+        size = struct.ByteSize()
+        message = f"{field} takes {size} bytes; at most {_MAX_STRUCT_BYTES} are possible."
+        raise InvalidRequest("INVALID_FIELD", message, field=field, bytes=size, limit=_MAX_STRUCT_BYTES)
     try:
         values = json_format.MessageToDict(struct)
     except (json_format.Error, ValueError) as error:
         raise InvalidRequest("INVALID_FIELD", f"A value in {field} is not one of JSON's: {error}.") from error
     try:
-        return {name: _whole(value, _MAX_DEPTH) for name, value in values.items()}
+        return {name: _whole(value, depth) for name, value in values.items()}
     except _TooDeep:
-        message = f"{field} is nested deeper than {_MAX_DEPTH} levels."
-        raise InvalidRequest("INVALID_FIELD", message, field=field) from None
+        message = f"{field} is nested deeper than {depth} levels."
+        raise InvalidRequest("INVALID_FIELD", message, field=field, limit=depth) from None
 
 
 class _TooDeep(Exception):
@@ -74,7 +71,12 @@ def id_of(name: str, collection: str) -> str:
     return resource_id
 
 
-def wish(request: engine_service_pb2.LoadModelRequest) -> Wish:
+def out_of_range(field: str, most: int) -> InvalidRequest:
+    """Say that a field is to be from 0 to *most*."""
+    return InvalidRequest("INVALID_FIELD", f"{field} is 0 to {most}.", field=field, least=0, limit=most)
+
+
+def wish(request: engine_service_pb2.LoadModelRequest | engine_service_pb2.PlanModelRequest) -> Wish:
     """Read what a client wants loaded.
 
     Raises:
@@ -87,9 +89,11 @@ def wish(request: engine_service_pb2.LoadModelRequest) -> Wish:
     for field, value, most in (("model", request.model, 4096), ("revision", request.revision, 256)):
         if len(value) > most or not value.isprintable():
             message = f"{field} has at most {most} characters, all of them printable."
-            raise InvalidRequest("INVALID_FIELD", message, field=field)
+            raise InvalidRequest("INVALID_FIELD", message, field=field, limit=most)
     args = struct_values(request.engine_args, "engine_args")
-    return Wish(request.model, request.revision, args, not request.disable_auto_config, use_case(request.use_case))
+    adapters = parse_adapters.adapters(request.lora_adapters)
+    purpose = use_case(request.use_case)
+    return Wish(request.model, request.revision, args, not request.disable_auto_config, purpose, adapters)
 
 
 def use_case(value: engine_pb2.UseCase.ValueType) -> str:
@@ -101,7 +105,7 @@ def use_case(value: engine_pb2.UseCase.ValueType) -> str:
     if value not in engine_pb2.UseCase.values():
         known = ", ".join(USE_CASES)
         message = f"This daemon does not know use case {value}: it knows {known}."
-        raise InvalidRequest("INVALID_USE_CASE", message, field="use_case")
+        raise InvalidRequest("INVALID_USE_CASE", message, field="use_case", use_case=value)
     name = engine_pb2.UseCase.Name(value).removeprefix("USE_CASE_").lower()
     return "" if value == engine_pb2.USE_CASE_UNSPECIFIED else name
 
@@ -118,39 +122,30 @@ def ttl(value: duration_pb2.Duration, given: bool) -> float | None:
     if not 0 < seconds <= MAX_TTL_SECONDS:
         raise InvalidRequest(
             "INVALID_FIELD",
-            f"A lease lasts more than 0 s and at most 24 h; {seconds:g} s was asked for.",
-            seconds=seconds,
+            f"A lease lasts more than 0 s and at most a day, {MAX_TTL_SECONDS:g} s; {seconds:g} s was asked for.",
+            field="ttl",
+            seconds=f"{seconds:g}",
+            least=0,
+            limit=f"{MAX_TTL_SECONDS:g}",
         )
     return seconds
 
 
-def prompt(request: engine_service_pb2.GenerateRequest) -> Prompt:
-    """Read a prompt.
+class Targeted(Protocol):
+    """A request about an engine."""
+
+    lease: str
+    engine: str
+
+
+def target(request: Targeted) -> tuple[str, str]:
+    """Read what a request is about: the id of a lease, or else of an engine; the other is empty.
 
     Raises:
-        InvalidRequest: there is none.
+        InvalidRequest: it gives neither, or both, or something else.
     """
-    match request.WhichOneof("prompt"):
-        case "text":
-            return TextPrompt(request.text)
-        case "tokens" if request.tokens.token_ids:
-            return TokenPrompt(list(request.tokens.token_ids))
-        case "chat" if request.chat.messages:
-            messages = [{"role": message.role, "content": message.content} for message in request.chat.messages]
-            return ChatPrompt(messages, struct_values(request.chat.template_args, "template_args"))
-        case None:
-            raise InvalidRequest("INVALID_FIELD", "A prompt is required: text, tokens or chat.", field="prompt")
-        case empty:
-            raise InvalidRequest("INVALID_FIELD", f"The prompt is empty: {empty} holds nothing.", field=empty)
-
-
-def sampling_params(params: generation_pb2.SamplingParams) -> dict[str, Any]:
-    """Read the sampling parameters that the client set, by vLLM's names."""
-    found: dict[str, Any] = {name: getattr(params, name) for name in _SCALARS if params.HasField(name)}  # type: ignore[arg-type]
-    if params.stop:
-        found["stop"] = list(params.stop)
-    if params.stop_token_ids:
-        found["stop_token_ids"] = list(params.stop_token_ids)
-    if params.ignore_eos:
-        found["ignore_eos"] = True
-    return found
+    if bool(request.lease) == bool(request.engine):
+        raise InvalidRequest("INVALID_FIELD", "Give either a lease or an engine.", field="lease")
+    if request.lease:
+        return id_of(request.lease, "leases"), ""
+    return "", id_of(request.engine, "engines")

@@ -22,6 +22,7 @@ from vllmd.api.access import Role
 from vllmd.api.callers import Caller
 from vllmd.api.doors import Door
 from vllmd.api.guard import Guard
+from vllmd.api.limits import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from vllmd.api.port import Port
 from vllmd.errors import NotPossible
 from vllmd.v1 import engine_service_pb2, host_service_pb2
@@ -32,15 +33,11 @@ SERVICES = (
     engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name,
     host_service_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
 )
-_MAX_REQUEST_BYTES = 16 << 20
-"""Some millions of tokens: more than any model takes, and small enough to be held several times over."""
-
-_MAX_RESPONSE_BYTES = 64 << 20
 _OPTIONS = (
     # Two daemons on one TCP port would share its connections at random.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
-    ("grpc.max_send_message_length", _MAX_RESPONSE_BYTES),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
     # A client that waits for a long load may ping, without being taken for an attacker.
     ("grpc.http2.max_ping_strikes", 0),
 )

@@ -17,6 +17,7 @@ import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from vllmd import catalog
 from vllmd.api import callers, convert
 from vllmd.errors import (
     Cancelled,
@@ -30,6 +31,7 @@ from vllmd.errors import (
     Unavailable,
     VllmdError,
 )
+from vllmd.v1 import engine_pb2
 
 DOMAIN = "vllmd"
 _log = logging.getLogger(__name__)
@@ -44,46 +46,52 @@ _CODES: dict[type[VllmdError], int] = {
     Cancelled: code_pb2.CANCELLED,
     EngineFailed: code_pb2.INTERNAL,
 }
-_BY_REASON = {
-    "KV_CACHE_TOO_SMALL": code_pb2.FAILED_PRECONDITION,
-    "MODEL_TOO_LARGE": code_pb2.FAILED_PRECONDITION,
-    "NOT_ENOUGH_GPUS": code_pb2.FAILED_PRECONDITION,
-    "MODEL_UNSUPPORTED": code_pb2.UNIMPLEMENTED,
-    "GPU_UNSUPPORTED": code_pb2.FAILED_PRECONDITION,
-    "MODEL_NOT_FOUND": code_pb2.NOT_FOUND,
-    "MODEL_GATED": code_pb2.PERMISSION_DENIED,
-    "MODEL_UNAVAILABLE": code_pb2.UNAVAILABLE,
-    "VLLM_NOT_INSTALLED": code_pb2.FAILED_PRECONDITION,
-    "NVML_UNAVAILABLE": code_pb2.UNAVAILABLE,
-    "GPU_QUARANTINED": code_pb2.UNAVAILABLE,
-    "FILES_UNAVAILABLE": code_pb2.UNAVAILABLE,
-    "START_TIMEOUT": code_pb2.DEADLINE_EXCEEDED,
-}
-"""Reasons that an engine's failure can have, where these say more than the error's class."""
-
 _TRAILER_BYTES = 7 << 10
 """All that an error may take: it travels in a trailer, and gRPC's clients refuse metadata over 8 KiB."""
 
 _MESSAGE_BYTES = 1024
 _VALUE_BYTES = 256
+_MOST_VIOLATIONS = 8
 _PACKING_BYTES = 100
 """What a detail takes beyond its text."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def code_of(error: VllmdError) -> int:
+    """Say which code an error travels with: the one that its reason has in the catalogue."""
+    entry = catalog.find(error.reason)
+    if entry is None:
+        return _CODES[type(error)]
+    return code_pb2.Code.Value(entry.code) if entry.code else _CODES[entry.error]
+
+
 def to_status(error: VllmdError) -> status_pb2.Status:
     """Describe an error for a client, in as many bytes as a trailer holds: much of the text may be a client's own."""
-    code = _BY_REASON.get(error.reason, _CODES[type(error)])
-    result = status_pb2.Status(code=code, message=_cut(error.message, _MESSAGE_BYTES))
+    result = status_pb2.Status(code=code_of(error), message=_cut(error.message, _MESSAGE_BYTES))
     metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
     result.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if error.retry_seconds is not None:
         result.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=convert.duration(error.retry_seconds)))
+    if isinstance(error, InvalidRequest) and error.violations:
+        result.details.add().Pack(_bad_request(error.violations))
     if isinstance(error, EngineFailed) and error.log_lines:
         # The message travels twice, as gRPC's own, percent-encoded, and in the status, which is base64.
         room = (_TRAILER_BYTES - len(urllib.parse.quote(result.message))) * 3 // 4 - result.ByteSize() - _PACKING_BYTES
         result.details.add().Pack(error_details_pb2.DebugInfo(detail=_last_lines(error.log_lines, room)))
+    return result
+
+
+def to_failure(error: VllmdError) -> engine_pb2.Failure:
+    """Describe an error of one of many inputs, which is no status of the call."""
+    metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
+    return engine_pb2.Failure(reason=error.reason, message=_cut(error.message, _MESSAGE_BYTES), metadata=metadata)
+
+
+def _bad_request(violations: Sequence[tuple[str, str]]) -> error_details_pb2.BadRequest:
+    result = error_details_pb2.BadRequest()
+    for field, description in violations[:_MOST_VIOLATIONS]:
+        result.field_violations.add(field=_cut(field, _VALUE_BYTES // 2), description=_cut(description, _VALUE_BYTES))
     return result
 
 

@@ -56,7 +56,7 @@ class Token:
     digest: str = dataclasses.field(repr=False)
     role: Role
     max_requests: int | None = None
-    """How many generations may run at once."""
+    """How many requests may run at once, of those that engines work at; a batch is one."""
     models: tuple[str, ...] | None = None
     """Patterns of the models that may be loaded and used; all if it is `None`."""
 

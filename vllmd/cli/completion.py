@@ -49,6 +49,12 @@ def engine_names(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def engines_and_models(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the engines of the daemon, and the models that are loaded or were."""
+    models = profiled_models(context, incomplete)
+    return [*engine_names(context, incomplete), *models]
+
+
 def doomed_pids(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the processes that a reclaim would kill; without a daemon, none."""
     try:

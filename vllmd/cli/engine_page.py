@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from vllmd.cli import human, terminal
@@ -42,10 +42,11 @@ def print_engine(console: Console, engine: Engine) -> None:
         facts.add_row(Text(label, "bold"), fact)
     console.print(facts)
     if engine.HasField("planned_memory") or engine.report.HasField("measured_memory"):
-        _print_memory(console, engine)
+        named = {"PLANNED": engine.planned_memory, "MEASURED": engine.report.measured_memory}
+        print_memory(console, {name: memory for name, memory in named.items() if memory.ByteSize()}, len(engine.gpus))
     if engine.effective_args:
         terminal.heading(console, "ARGUMENTS")
-        print_arguments(console, map(_row, engine.effective_args))
+        print_arguments(console, map(argument_row, engine.effective_args))
     if engine.transitions:
         _print_transitions(console, engine)
     if engine.HasField("failure"):
@@ -92,30 +93,29 @@ def _use(engine: Engine) -> str:
     return f"{leases}, {engine.running_count} running, {tokens} so far, {engine.tokens_per_second:.0f} tok/s"
 
 
-def _print_memory(console: Console, engine: Engine) -> None:
+def print_memory(console: Console, shown: Mapping[str, GpuMemory], gpus: int) -> None:
     """What it takes of its fullest GPU: as planned, and as vLLM measured it, as far as either is known."""
     terminal.heading(console, "MEMORY")
-    named = {"PLANNED": engine.planned_memory, "MEASURED": engine.report.measured_memory}
-    shown = {name: memory for name, memory in named.items() if memory.ByteSize()}
     table = terminal.table("ON THE FULLEST GPU", *(f">{name}" for name in shown))
     for field, label in _MEMORY.items():
         sizes = [getattr(memory, field) for memory in shown.values()]
         table.add_row(label, *(human.gib(size) if size else "-" for size in sizes))
     if "PLANNED" in shown:
-        print_bars(console, [_bar(engine.planned_memory, len(engine.gpus))])
+        print_bars(console, [_bar(shown["PLANNED"], gpus)])
     console.print(table)
+
+
+def argument_row(argument: EngineArg) -> tuple[str, object, str, str]:
+    """Make a row of the arguments' table."""
+    from google.protobuf.json_format import MessageToDict
+
+    return argument.name, MessageToDict(argument.value), human.source(argument.source), argument.reason
 
 
 def _bar(memory: GpuMemory, gpus: int) -> Bar:
     parts = {name: int(getattr(memory, f"{name}_bytes")) for name in _PARTS}
     label = "GPU" if gpus < 2 else "fullest GPU"
     return Bar(label, memory.total_bytes, {**parts, "free": memory.total_bytes - sum(parts.values())})
-
-
-def _row(argument: EngineArg) -> tuple[str, object, str, str]:
-    from google.protobuf.json_format import MessageToDict
-
-    return argument.name, MessageToDict(argument.value), human.source(argument.source), argument.reason
 
 
 def _print_transitions(console: Console, engine: Engine) -> None:

@@ -11,10 +11,13 @@ from vllmd.cli.progress import describe, percent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table
     from rich.text import Text
 
     from vllmd.v1.engine_pb2 import Engine
+
+NO_ENGINES = "No engines. Load a model with: vllmd-cli load MODEL"
 
 _NUMBERS = (">UP", ">LEASES", ">RUN", ">TOK/S")
 
@@ -37,7 +40,7 @@ def print_engines(console: Console, engines: Sequence[Engine]) -> None:
     """Print the engines, and below what the table has no room for."""
     from rich.text import Text
 
-    _print_table(console, engines)
+    console.print(_table(console, engines))
     for engine in engines:
         if engine.HasField("failure"):
             message = terminal.printable(engine.failure.message)
@@ -49,17 +52,31 @@ def print_overview(console: Console, engines: Sequence[Engine]) -> None:
     """Print the engines of now: of those that failed only the last few, and a line each on why."""
     from rich.text import Text
 
+    for part in _overview(console, engines):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def overview(console: Console, engines: Sequence[Engine]) -> RenderableType:
+    """Make what `print_overview` prints."""
+    from rich.console import Group
+
+    return Group(*_overview(console, engines))
+
+
+def _overview(console: Console, engines: Sequence[Engine]) -> list[RenderableType]:
+    from rich.text import Text
+
     shown = without_old_failures(engines)
-    _print_table(console, shown)
     failed = [engine for engine in shown if engine.HasField("failure")]
+    parts: list[RenderableType] = [_table(console, shown)]
     if failed:
-        console.print()
-    for engine in failed:
-        _print_failure_line(console, engine)
+        parts.append("")
+    parts += [_failure_line(console, engine) for engine in failed]
     if len(shown) < len(engines):
-        console.print(Text(f"… and {len(engines) - len(shown)} more that failed: vllmd-cli engines", "dim"))
+        parts.append(Text(f"… and {len(engines) - len(shown)} more that failed: vllmd-cli engines", "dim"))
     if failed:
-        console.print(Text("More: vllmd-cli engines ENGINE", "dim"))
+        parts.append(Text("More: vllmd-cli engines ENGINE", "dim"))
+    return parts
 
 
 def without_old_failures(engines: Sequence[Engine]) -> tuple[Engine, ...]:
@@ -83,20 +100,17 @@ def state_text(engine: Engine, separator: str = " ") -> Text:
     return text
 
 
-def _print_table(console: Console, engines: Sequence[Engine]) -> None:
-    if console.width >= terminal.WIDE:
-        _print_wide(console, engines)
-    else:
-        _print_narrow(console, engines)
+def _table(console: Console, engines: Sequence[Engine]) -> Table:
+    return _wide(engines) if console.width >= terminal.WIDE else _narrow(engines)
 
 
-def _print_failure_line(console: Console, engine: Engine) -> None:
+def _failure_line(console: Console, engine: Engine) -> Text:
     from rich.text import Text
 
     message = " ".join(terminal.printable(engine.failure.message).split())
     line = Text.assemble((human.short(engine.name), "bold"), f": {message}")
     line.truncate(max(console.width, _LEAST_WIDTH), overflow="ellipsis")
-    console.print(line, soft_wrap=True)
+    return line
 
 
 def _last_change(engine: Engine) -> float:
@@ -104,7 +118,7 @@ def _last_change(engine: Engine) -> float:
     return time.seconds + time.nanos * 1e-9
 
 
-def _print_wide(console: Console, engines: Sequence[Engine]) -> None:
+def _wide(engines: Sequence[Engine]) -> Table:
     from rich.text import Text
 
     table = terminal.table("ENGINE", "STATE", "MODEL", *_NUMBERS)
@@ -113,10 +127,10 @@ def _print_wide(console: Console, engines: Sequence[Engine]) -> None:
         table.add_row(
             human.short(engine.name), state_text(engine), Text(terminal.printable(engine.model)), *_numbers(engine)
         )
-    console.print(table)
+    return table
 
 
-def _print_narrow(console: Console, engines: Sequence[Engine]) -> None:
+def _narrow(engines: Sequence[Engine]) -> Table:
     """Two lines an engine: the model below the name, the details below the state."""
     from rich.text import Text
 
@@ -127,7 +141,7 @@ def _print_narrow(console: Console, engines: Sequence[Engine]) -> None:
         names = Text.assemble(human.short(engine.name), "\n", (terminal.printable(engine.model), "dim"))
         names.no_wrap, names.overflow = True, "ellipsis"
         table.add_row(names, state_text(engine, "\n"), *_numbers(engine))
-    console.print(table)
+    return table
 
 
 def _numbers(engine: Engine) -> tuple[str, str, str, str]:

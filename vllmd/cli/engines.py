@@ -8,6 +8,7 @@ import typer
 
 from vllmd.cli import terminal
 from vllmd.cli.completion import engine_names
+from vllmd.cli.engine_table import NO_ENGINES
 from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
 
@@ -44,7 +45,7 @@ def _list(context: typer.Context, output: Format) -> None:
 
         print_engines(terminal.stdout(), found)
     else:
-        print("No engines. Load a model with: vllmd-cli load MODEL")
+        print(NO_ENGINES)
 
 
 def _show(context: typer.Context, name: str, output: Format) -> None:

@@ -40,6 +40,20 @@ _NEXT = {
     "PROCESS_NOT_FOUND": "vllmd-cli ps",
     "NOT_AN_ORPHAN": "vllmd-cli ps",
     "MODEL_TOO_LARGE": "vllmd-cli status   (shows the memory of each GPU)",
+    "NOT_ENOUGH_GPUS": "vllmd-cli gpus",
+    "KV_CACHE_TOO_SMALL": "vllmd-cli plan MODEL   (shows what would fit)",
+    "ENGINE_NOT_READY": "vllmd-cli watch",
+    "ENGINE_RESTARTING": "vllmd-cli watch   (shows when it is ready again)",
+    "ENGINE_STOPPED": "vllmd-cli load MODEL",
+    "ENGINE_OUTDATED": "vllmd-cli stop ENGINE   (and load it again)",
+    "NOT_A_GENERATING_MODEL": "vllmd-cli embed ENGINE TEXT",
+    "NOT_AN_EMBEDDING_MODEL": "vllmd-cli generate ENGINE PROMPT",
+    "NO_CHAT_TEMPLATE": "vllmd-cli generate ENGINE PROMPT   (without --chat)",
+    "TOKEN_OUT_OF_VOCABULARY": "vllmd-cli tokenize ENGINE PROMPT   (shows ids that there are)",
+    "LORA_NOT_FOUND": "vllmd-cli load MODEL --lora NAME=PATH",
+    "PRIORITY_UNSUPPORTED": "vllmd-cli load MODEL --set scheduling_policy=priority",
+    "PROMPT_TOO_LONG": "vllmd-cli tokenize ENGINE PROMPT   (counts tokens)",
+    "VLLM_NOT_INSTALLED": "vllmd-cli doctor",
 }
 
 
@@ -88,8 +102,8 @@ def exit_code(error: VllmdError) -> int:
     return MISUSE if error.code.name == "INVALID_ARGUMENT" else FAILED
 
 
-def report(error: VllmdError | errors.VllmdError) -> None:
-    """Print a failure on stderr."""
+def report(error: VllmdError | errors.VllmdError, *, ways_out: Sequence[str] | None = None) -> None:
+    """Print a failure on stderr, and below it *ways_out* in place of the commands that a shell would take."""
     from rich.text import Text
 
     console = terminal.stderr()
@@ -100,7 +114,7 @@ def report(error: VllmdError | errors.VllmdError) -> None:
     for field, description in error.violations:
         console.print(Text.assemble("  ", (field, "bold"), f": {description}"))
     print_log_lines(console, error.log_lines)
-    for line in _ways_out(error):
+    for line in _ways_out(error) if ways_out is None else [*_when_to_retry(error), *ways_out]:
         console.print(line, soft_wrap=True)
 
 
@@ -134,11 +148,13 @@ def _ways_out(error: VllmdError) -> list[str]:
     if isinstance(error, DaemonUnreachable):
         unit_installed = any(os.path.exists(path) for path in _UNIT_FILES)
         return how_to_start(is_root=os.geteuid() == 0, unit_installed=unit_installed)
-    lines = []
-    if error.retry_after is not None:
-        lines.append(f"Try again in {human.duration(error.retry_after)}.")
+    lines = _when_to_retry(error)
     if command := _NEXT.get(error.reason):
         lines.append(f"Try: {command}")
     elif error.log_lines and (engine := error.metadata.get("engine")):
         lines.append(f"Try: vllmd-cli logs {human.short(engine)} -n 200")
     return lines
+
+
+def _when_to_retry(error: VllmdError) -> list[str]:
+    return [] if error.retry_after is None else [f"Try again in {human.duration(error.retry_after)}."]

@@ -12,25 +12,23 @@ from vllmd.cli.lease import VARIABLE
 from vllmd.cli.progress import showing_progress
 from vllmd.cli.release import print_released, unproven
 from vllmd.cli.session import Format, Output, connect
-from vllmd.cli.settings import Revision, Settings, parse_settings
-from vllmd.cli.use_case import UseCase
+from vllmd.cli.spread import spread
+from vllmd.cli.wishes import Adapters, Wishes, parse_adapters
 
 if TYPE_CHECKING:
     from vllmd.client import Client, LoadedModel
     from vllmd.v1.engine_pb2 import LoadProgress
 
 
+@spread
 def load(
     context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A Hugging Face id, or a directory on the daemon's host.")
     ],
-    settings: Settings = None,
-    revision: Revision = "",
-    auto_config: Annotated[
-        bool, typer.Option("--auto-config/--no-auto-config", help="Let the daemon choose what you don't set.")
-    ] = True,
-    use_case: UseCase = None,
+    *,
+    wishes: Wishes,
+    lora: Adapters = None,
     ttl: Annotated[
         str | None,
         typer.Option(
@@ -52,22 +50,29 @@ def load(
       vllmd-cli load Qwen/Qwen3-8B --set max_model_len=8192 --ttl 1h
       vllmd-cli load Qwen/Qwen3-8B --use-case production
       vllmd-cli load /models/my-model --no-auto-config --hold
-      export VLLMD_LEASE=$(vllmd-cli load Qwen/Qwen3-8B -o json | tail -n 1 | jq -r .loaded.lease.name)
+      vllmd-cli load Qwen/Qwen3-8B --lora sql=/models/qwen3-8b-sql
+      export VLLMD_LEASE=$(vllmd-cli load Qwen/Qwen3-8B -o json |
+        tail -n 1 | jq -r .loaded.lease.name)
     """
-    wishes = {
-        "revision": revision,
-        "engine_args": parse_settings(settings or [], "--set"),
-        "auto_config": auto_config,
-        "lease_ttl": _seconds(ttl),
-        "hold": hold,
-        "use_case": use_case or "",
-    }
+    options = wishes.options() | {"lease_ttl": _seconds(ttl), "hold": hold, "lora_adapters": parse_adapters(lora or [])}
     with connect(context) as client:
-        loaded = _load(client, model, wishes, output)
+        loaded = load_model(client, model, options, output)
         if hold:
             _hold(loaded, output)
         else:
             _print_result(loaded, output, hold=False)
+
+
+def load_model(client: Client, model: str, options: dict[str, Any], output: Format) -> LoadedModel:
+    """Load a model and show how far that is; Ctrl-C cancels it and ends the command."""
+    try:
+        if output is Format.JSON:
+            return client.load(model, on_progress=_print_json_progress, **options)
+        with showing_progress(model) as show:
+            return client.load(model, on_progress=show, **options)
+    except KeyboardInterrupt:
+        terminal.stderr().print("Cancelled.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _seconds(text: str | None) -> float | None:
@@ -77,17 +82,6 @@ def _seconds(text: str | None) -> float | None:
         return human.parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--ttl") from None
-
-
-def _load(client: Client, model: str, wishes: dict[str, Any], output: Format) -> LoadedModel:
-    try:
-        if output is Format.JSON:
-            return client.load(model, on_progress=_print_json_progress, **wishes)
-        with showing_progress(model) as show:
-            return client.load(model, on_progress=show, **wishes)
-    except KeyboardInterrupt:
-        terminal.stderr().print("Cancelled.")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _hold(loaded: LoadedModel, output: Format) -> None:

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from vllmd.cli.chat import chat
 from vllmd.cli.completion import completion
 from vllmd.cli.doctor import doctor
+from vllmd.cli.embed import embed
 from vllmd.cli.engines import engines
 from vllmd.cli.events import events
 from vllmd.cli.failures import Commands
@@ -25,8 +27,10 @@ from vllmd.cli.release import release
 from vllmd.cli.session import Session
 from vllmd.cli.status import status
 from vllmd.cli.stop import stop
+from vllmd.cli.tokenize import tokenize
 from vllmd.cli.verify import verify
 from vllmd.cli.version import print_own_version, version
+from vllmd.cli.watch import watch
 
 
 def _flowing(text: str) -> str:
@@ -47,8 +51,8 @@ app = typer.Typer(
 )
 
 for command in (
-    status, gpus, plan, load, generate, release, stop, engines, profiles, logs, ps, reclaim, verify, doctor, events,
-    version, completion,
+    status, watch, gpus, plan, load, chat, generate, embed, tokenize, release, stop, engines, profiles, logs, ps,
+    reclaim, verify, doctor, events, version, completion,
 ):  # fmt: skip
     app.command(help=_flowing(command.__doc__ or ""))(command)
 

@@ -1,15 +1,17 @@
-"""The `plan` command, which needs no daemon."""
+"""The `plan` command, which needs no daemon, and asks one where there is one."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
 from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
-from vllmd.cli.session import Format, Output
+from vllmd.cli.session import Format, Output, connect
 from vllmd.cli.settings import Revision, Settings, parse_settings
+from vllmd.cli.wishes import Adapters, parse_adapters
 
 _NO_GPUS = ("NVML_UNAVAILABLE", "GPU_LOST")
 
@@ -34,6 +36,7 @@ def products(incomplete: str) -> list[str]:
 
 
 def plan(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A folder, which need hold no more than config.json, or a hub id.")
     ],
@@ -42,7 +45,7 @@ def plan(
         typer.Option(
             metavar="GPUS",
             help="GPUs to plan for, such as `2xRTX3090`, `2xRTX3090+nvlink` or `1xH200,1xRTX4090`. "
-            "Default: those of this host, with what is free now.",
+            "Default: the daemon's, or without one those of this host, with what is free now.",
             show_default=False,
             autocompletion=products,
         ),
@@ -70,13 +73,21 @@ def plan(
             help="An engine argument that may be set although it could run code, as `vllmd` has it. May be repeated.",
         ),
     ] = None,
+    lora: Adapters = None,
+    use_daemon: Annotated[
+        bool,
+        typer.Option("--daemon/--no-daemon", help="Ask the daemon, where there is one and GPUS are not given."),
+    ] = True,
     output: Output = Format.TEXT,
 ) -> None:
-    """Show how an engine would be started, and why: without a daemon, vLLM or a GPU.
+    """Show how an engine would be started, and why; with --gpus without a daemon, vLLM or a GPU.
+
+    Without --gpus a daemon that is there is asked what it would do now, with its own settings and what its engines
+    hold; nothing is started. Without a daemon this host's GPUs count, or those that you name.
 
     What would be on each GPU, every argument with its reason, and what the KV cache
     holds; or how much is missing, and what would make it fit. The exit status is 1
-    where it does not fit.
+    where it does not fit. `-o json` of a daemon's plan is PlanModelResponse.
 
     What is not in the hub's cache is asked for, if huggingface_hub is installed
     and HF_HUB_OFFLINE is not set.
@@ -87,13 +98,54 @@ def plan(
       vllmd-cli plan ./my-model --gpus 1xH200 --set quantization=fp8
       vllmd-cli plan ./my-model --gpus 8xH100 -o json | jq .kv_cache_tokens
     """
+    engine_args = parse_settings(settings or [], "--set")
+    options = {
+        "revision": revision,
+        "engine_args": engine_args,
+        "auto_config": auto_config,
+        "use_case": use_case or "",
+        "lora_adapters": parse_adapters(lora or []),
+    }
+    if gpus is None and use_daemon and not allowed and _ask_daemon(context, model, options, output):
+        return
+    if lora:
+        raise typer.BadParameter("only a daemon plans with adapters, and none answers", param_hint="--lora")
+    _work_out(model, engine_args, revision, use_case, gpus, auto_config, allowed or (), output)
+
+
+def _ask_daemon(context: typer.Context, model: str, options: dict[str, Any], output: Format) -> bool:
+    """Show what the daemon would do; false if there is none that can say."""
+    from vllmd.cli.daemon_plan import ask, print_daemon_plan
+    from vllmd.planner import library
+
+    library.check_use_case(options["use_case"] or None)
+    with connect(context) as client:
+        answer = ask(client, model, options)
+    if answer is None:
+        return False
+    if output is Format.JSON:
+        terminal.json_document(answer)
+    else:
+        print_daemon_plan(terminal.stdout(), model, answer)
+    return True
+
+
+def _work_out(
+    model: str,
+    engine_args: dict[str, Any],
+    revision: str,
+    use_case: str | None,
+    gpus: str | None,
+    auto_config: bool,
+    allowed: Sequence[str],
+    output: Format,
+) -> None:
     from vllmd.errors import NotFound, Unavailable
     from vllmd.planner import arguments, library, offline
 
-    engine_args = parse_settings(settings or [], "--set")
     library.check_use_case(use_case)
-    arguments.check(engine_args, allowed or ())
-    arguments.check_values(engine_args, allowed or ())
+    arguments.check(engine_args, allowed)
+    arguments.check_values(engine_args, allowed)
     where = None if gpus is None else offline.parse(gpus)
     try:
         outcome = offline.work_out(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from vllmd.cli import human, terminal
-from vllmd.cli.engine_table import print_overview
+from vllmd.cli.engine_table import NO_ENGINES, print_overview
 from vllmd.cli.process_table import print_lost, print_quarantine
 from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
@@ -48,7 +48,7 @@ def _print_status(console: Console, answer: GetStatusResponse) -> None:
     if answer.engines:
         print_overview(console, answer.engines)
     else:
-        console.print("No engines. Load a model with: vllmd-cli load MODEL")
+        console.print(NO_ENGINES)
 
 
 def _print_host(console: Console, host: Host) -> None:

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
-
-import grpc
+from typing import Self, Unpack
 
 from vllmd.client import requests
+from vllmd.client.answers import broken, gone_before
 from vllmd.client.connection import Connection, Stream
 from vllmd.client.errors import VllmdError
+from vllmd.client.host_methods import HostMethods
+from vllmd.client.keeper import Keeper
 from vllmd.client.loaded import LoadedModel
-from vllmd.client.requests import Prompt, SamplingOptions, Seconds
+from vllmd.client.prompts import ChatOptions, Prompt
+from vllmd.client.requests import BatchOptions, EmbedOptions, GenerateOptions, ModelOptions
 from vllmd.client.target import default_target, normalize
-from vllmd.v1 import engine_pb2, host_service_pb2
+from vllmd.client.values import Seconds, duration
+from vllmd.v1 import engine_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
-from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 
 
-class Client:
+class Client(HostMethods):
     """A connection to one daemon. Methods may be called from several threads; every failure is a `VllmdError`.
 
     *target* is a gRPC address or a socket's path; see `default_target` for what it is if you leave it out. With
-    *connect_timeout* a call that finds no daemon waits so many seconds for one, such as during a restart.
+    *connect_timeout* a call that finds no daemon waits so many seconds for one. A daemon that has answered before gets
+    ten: unary calls outlast its restart. A *timeout* is in seconds, and ends a call with `DeadlineExceeded`.
     """
 
     def __init__(self, target: str | None = None, *, connect_timeout: float = 0.0) -> None:
         self.target = normalize(target) if target else default_target()
-        self._connection = Connection(self.target, connect_timeout)
+        super().__init__(Connection(self.target, connect_timeout))
         self._engines = EngineServiceStub(self._connection.channel)
-        self._host = HostServiceStub(self._connection.channel)
+        self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"<Client {self.target}>"
@@ -45,7 +49,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connection and every call on it; leases that are not held stay."""
+        """End the connection and every call on it, held leases too; those that are not held last their time."""
+        for keeper in list(self._keepers):
+            keeper.stop()
         self._connection.close()
 
     def wait_until_ready(self, timeout: float) -> None:
@@ -56,29 +62,22 @@ class Client:
         self,
         model: str,
         *,
-        revision: str = "",
-        engine_args: Mapping[str, Any] | None = None,
-        auto_config: bool = True,
+        hold: bool | None = None,
         lease_ttl: Seconds | None = None,
-        hold: bool = False,
-        use_case: str = "",
         on_progress: Callable[[engine_pb2.LoadProgress], None] | None = None,
+        **options: Unpack[ModelOptions],
     ) -> LoadedModel:
         """Load a model, or share the engine that has it, and return when it is ready.
 
-        *use_case*, such as `production`, is what the arguments that are left open are chosen for. With *hold* the lease
-        lasts as long as this client. An exception out of *on_progress*, Ctrl-C included,
+        The lease on it is held: it ends with the `with` block, `release`, this client or its process, whichever is
+        first. Give *lease_ttl*, its length in seconds, or `hold=False` for one that others can go on with by its name;
+        it is renewed in the background as long as the result is in use, and lasts its length from then on.
+
+        *on_progress* is called at each step, and at least every second; an exception out of it, Ctrl-C included,
         cancels the load.
         """
-        request = requests.load_request(
-            model,
-            revision=revision,
-            engine_args=engine_args,
-            auto_config=auto_config,
-            lease_ttl=lease_ttl,
-            hold=hold,
-            use_case=use_case,
-        )
+        hold = lease_ttl is None if hold is None else hold
+        request = requests.load_request(model, options, lease_ttl=lease_ttl, hold=hold)
         stream = self._connection.stream(self._engines.LoadModel, request)
         try:
             loaded = _wait_for_loaded(stream, on_progress)
@@ -86,26 +85,77 @@ class Client:
                 # The daemon ends the stream here; were it cancelled instead, the load could look given up.
                 for _ in stream:
                     pass
-            return LoadedModel(self, loaded, stream)
         except BaseException:
             stream.close()
             raise
+        keeper = Keeper(loaded.lease, stream if hold else None, self.renew)
+        self._keepers.add(keeper)
+        return LoadedModel(self, loaded, keeper)
+
+    def plan(
+        self, model: str, *, timeout: float | None = None, **options: Unpack[ModelOptions]
+    ) -> pb.PlanModelResponse:
+        """Work out how `load` would start an engine now, and start none; raises what `load` would."""
+        return self._connection.unary(self._engines.PlanModel, requests.plan_request(model, options), timeout)
 
     def generate(
+        self, source: str, prompt: Prompt, *, timeout: float | None = None, **options: Unpack[GenerateOptions]
+    ) -> Stream[pb.GenerateResponse]:
+        """Generate from text, token ids or messages; closing the stream aborts the request in the engine.
+
+        *source* is the name of a lease, which begins with `leases/`, or of an engine.
+        """
+        request = requests.generate_request(source, prompt, options)
+        return self._connection.stream(self._engines.Generate, request, timeout)
+
+    def generate_batch(
+        self, source: str, prompts: Sequence[Prompt], *, timeout: float | None = None, **options: Unpack[BatchOptions]
+    ) -> Stream[pb.GenerateBatchResponse]:
+        """Generate from each of at most 10,000 prompts; results come as they are complete, each with its index.
+
+        One that can't be served gets a `failure` of its own. `chat_prompt` makes a prompt with template variables.
+        """
+        request = requests.batch_request(source, prompts, options)
+        return self._connection.stream(self._engines.GenerateBatch, request, timeout)
+
+    def embed(
+        self, source: str, inputs: Sequence[Prompt], *, timeout: float | None = None, **options: Unpack[EmbedOptions]
+    ) -> Stream[pb.EmbedResponse]:
+        """Make a vector of each of at most 10,000 inputs; they come as they are complete, each with its index."""
+        request = requests.embed_request(source, inputs, options)
+        return self._connection.stream(self._engines.Embed, request, timeout)
+
+    def tokenize(
         self,
         source: str,
         prompt: Prompt,
         *,
-        template_args: Mapping[str, Any] | None = None,
-        **options: Unpack[SamplingOptions],
-    ) -> Stream[pb.GenerateResponse]:
-        """Generate from text, token ids or messages; closing the stream aborts the request in the engine.
+        add_special_tokens: bool | None = None,
+        return_token_texts: bool = False,
+        timeout: float | None = None,
+        **chat: Unpack[ChatOptions],
+    ) -> pb.TokenizeResponse:
+        """Make token ids of a prompt, as `generate` would.
 
-        *source* is the name of a lease, which begins with `leases/`, or of an engine. *template_args* are
-        variables for the chat template.
+        *add_special_tokens* adds what the tokenizer puts around a text, as `generate` does, unless it is false; a
+        conversation has what its template says. With *return_token_texts* each token comes as text as well.
         """
-        request = requests.generate_request(source, prompt, options, template_args)
-        return self._connection.stream(self._engines.Generate, request)
+        request = requests.tokenize_request(
+            source, prompt, add_special_tokens=add_special_tokens, return_token_texts=return_token_texts, **chat
+        )
+        return self._connection.unary(self._engines.Tokenize, request, timeout)
+
+    def detokenize(
+        self,
+        source: str,
+        token_ids: Sequence[int],
+        *,
+        skip_special_tokens: bool = False,
+        timeout: float | None = None,
+    ) -> str:
+        """Make text of token ids."""
+        request = requests.detokenize_request(source, token_ids, skip_special_tokens=skip_special_tokens)
+        return self._connection.unary(self._engines.Detokenize, request, timeout).text
 
     def release(self, lease: str, *, timeout: float | None = None) -> engine_pb2.Engine:
         """End a lease and return what became of its engine; this takes as long as the engine takes to stop.
@@ -117,11 +167,11 @@ class Client:
         try:
             return self._connection.unary(self._engines.Release, request, timeout).engine
         except VllmdError as error:
-            return _gone_before(error, "LEASE_NOT_FOUND")
+            return gone_before(error, "LEASE_NOT_FOUND")
 
     def renew(self, lease: str, ttl: Seconds | None = None) -> engine_pb2.Lease:
         """Extend a lease from now, by *ttl* or by the length that it has."""
-        request = pb.RenewLeaseRequest(lease=requests.lease_name(lease), ttl=requests.duration(ttl))
+        request = pb.RenewLeaseRequest(lease=requests.lease_name(lease), ttl=duration(ttl))
         return self._connection.unary(self._engines.RenewLease, request).lease
 
     def engines(self, *, timeout: float | None = None) -> list[engine_pb2.Engine]:
@@ -140,69 +190,14 @@ class Client:
         request = pb.GetEngineRequest(name=requests.engine_name(name))
         return self._connection.unary(self._engines.GetEngine, request, timeout).engine
 
-    def status(self, *, timeout: float | None = None) -> host_service_pb2.GetStatusResponse:
-        """Get the host, its GPUs and its engines at one moment."""
-        return self._connection.unary(self._host.GetStatus, host_service_pb2.GetStatusRequest(), timeout)
+    def watch_engines(
+        self, engine: str = "", *, min_interval: Seconds | None = None
+    ) -> Stream[pb.WatchEnginesResponse]:
+        """Watch all engines, or one until it has ended: first as they are, then those that have changed, whole.
 
-    def gpus(self, *, timeout: float | None = None) -> host_service_pb2.ListGpusResponse:
-        """List the GPUs and how they are connected."""
-        return self._connection.unary(self._host.ListGpus, host_service_pb2.ListGpusRequest(), timeout)
-
-    def stop(self, engine: str, *, force: bool = False, timeout: float | None = None) -> engine_pb2.Engine:
-        """Stop an engine whatever leases it has; `reclaim` of the result says what was given back.
-
-        If the daemon was upgraded meanwhile, it may come without a state, as from `release`.
+        What changes within *min_interval* seconds comes together. Default 0.1, at most 60.
         """
-        request = host_service_pb2.StopEngineRequest(name=requests.engine_name(engine), force=force)
-        try:
-            return self._connection.unary(self._host.StopEngine, request, timeout).engine
-        except VllmdError as error:
-            return _gone_before(error, "ENGINE_NOT_FOUND", request.name)
-
-    def gpu_processes(self, *, timeout: float | None = None) -> host_service_pb2.ListGpuProcessesResponse:
-        """List the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
-        request = host_service_pb2.ListGpuProcessesRequest()
-        return self._connection.unary(self._host.ListGpuProcesses, request, timeout)
-
-    def reclaim(
-        self, *, confirmed: bool = False, pid: int | None = None, timeout: float | None = None
-    ) -> host_service_pb2.ReclaimResponse:
-        """Show what a reclaim would kill, or with *confirmed* kill it and return what that gave back.
-
-        With *pid* only the tree that this process is in, else all that nobody answers for.
-        """
-        request = host_service_pb2.ReclaimRequest(confirmed=confirmed, pid=pid or 0)
-        return self._connection.unary(self._host.Reclaim, request, timeout, once=confirmed)
-
-    def profiles(self, model: str = "", *, timeout: float | None = None) -> list[engine_pb2.LoadProfile]:
-        """List what earlier loads really took, of one model or of all, the newest first."""
-        request = host_service_pb2.ListProfilesRequest(model=model)
-        return list(self._connection.unary(self._host.ListProfiles, request, timeout).profiles)
-
-    def forget_profiles(self, model: str = "", *, timeout: float | None = None) -> int:
-        """Forget what earlier loads took, of one model or of all, and return how many profiles that were."""
-        request = host_service_pb2.ForgetProfilesRequest(model=model)
-        return self._connection.unary(self._host.ForgetProfiles, request, timeout, once=True).forgotten_count
-
-    def events(self, *, last: int = 0, follow: bool = False) -> Stream[host_service_pb2.WatchEventsResponse]:
-        """Read the last events of the daemon, and with *follow* go on until it stops."""
-        request = host_service_pb2.WatchEventsRequest(last=last, follow=follow)
-        return self._connection.stream(self._host.WatchEvents, request)
-
-    def logs(
-        self, engine: str, *, lines: int | None = None, follow: bool = False
-    ) -> Stream[host_service_pb2.TailLogsResponse]:
-        """Read the last lines of an engine's log, and with *follow* go on until it has ended."""
-        request = host_service_pb2.TailLogsRequest(name=requests.engine_name(engine), lines=lines, follow=follow)
-        return self._connection.stream(self._host.TailLogs, request)
-
-
-def _gone_before(error: VllmdError, reason: str, name: str = "") -> engine_pb2.Engine:
-    """Take what is not there for gone by an earlier try that got through; raise *error* if there was none such."""
-    if error.reason != reason or error.earlier is None:
-        raise error
-    engine = error.earlier.metadata.get("engine", "")
-    return engine_pb2.Engine(name=name or (requests.engine_name(engine) if engine else ""))
+        return self._connection.stream(self._engines.WatchEngines, requests.watch_request(engine, min_interval))
 
 
 def _wait_for_loaded(
@@ -213,4 +208,4 @@ def _wait_for_loaded(
             return response.loaded
         if on_progress is not None and response.HasField("progress"):
             on_progress(response.progress)
-    raise VllmdError(grpc.StatusCode.INTERNAL, "INTERNAL", "the daemon ended the load without a result")
+    raise broken("the daemon ended the load without a result")

@@ -1,19 +1,36 @@
-"""How a client proves who it is, and whom it trusts: taken from the environment, never from a command line."""
+"""Channels: how a client proves who it is, and whom it trusts, by the environment and never by a command line."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import ipaddress
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import grpc
+import grpc.aio
 
 from vllmd.client.errors import DaemonUnreachable
 
 TLS = "tls://"
 """What an address begins with whose daemon is to be spoken to over TLS."""
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    # A daemon that restarts is back within a second; gRPC's own back-off goes up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # The longest prompt that a model takes is a few MiB; the default of 4 MiB is too near to it.
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    # Details of an error travel in the trailers, log lines included; the default refuses more than 8 KiB.
+    ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.absolute_max_metadata_size", 128 << 10),
+    # The daemon listens on this host: a proxy for the web has no part in it.
+    ("grpc.enable_http_proxy", 0),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,20 +57,32 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Credentials:
     return Credentials(*(environ.get(name) or None for name in names))
 
 
-def channel(target: str, options: Sequence[tuple[str, int]], credentials: Credentials) -> grpc.Channel:
+def channel(target: str, credentials: Credentials) -> grpc.Channel:
     """Make a channel: over TLS if the address begins with `tls://`.
 
     Raises:
         DaemonUnreachable: a file can't be read.
     """
     if not target.startswith(TLS):
-        return grpc.insecure_channel(target, options=options)
+        return grpc.insecure_channel(target, options=OPTIONS)
+    return grpc.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=OPTIONS)
+
+
+def async_channel(target: str, credentials: Credentials) -> grpc.aio.Channel:
+    """Make one for asyncio; raises as `channel` does, and `RuntimeError` where no loop runs."""
+    asyncio.get_running_loop()  # gRPC would take a loop that nobody runs, and hang
+    if not target.startswith(TLS):
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    return grpc.aio.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=OPTIONS)
+
+
+def _of_channel(target: str, credentials: Credentials) -> grpc.ChannelCredentials:
     try:
         parts = (_read(credentials.ca), _read(credentials.key), _read(credentials.certificate))
     except OSError as error:
         message = f"{error.filename} can't be read, which VLLMD_CA, VLLMD_CLIENT_CERTIFICATE or VLLMD_CLIENT_KEY names"
         raise DaemonUnreachable(target, f"{message}: {error.strerror}", request_sent=False) from error
-    return grpc.secure_channel(target.removeprefix(TLS), grpc.ssl_channel_credentials(*parts), options=options)
+    return grpc.ssl_channel_credentials(*parts)
 
 
 def _is_loopback(target: str) -> bool:

@@ -1,21 +1,27 @@
-"""What a call can fail with.
+"""What a call can fail with, under the names that `vllmd.errors` gives it in the daemon.
 
 VllmdError              the daemon refused or failed; `reason` says what for programs, `message` for people
-└── DaemonUnreachable   no daemon answers, or the connection to it broke
+├─ InvalidRequest       the request is wrong whatever the host's state; `violations` names fields
+├─ NotFound             no such engine, lease or model
+├─ NotPossible          can't be done in this state, or never on this host, or not by this daemon's version
+├─ Exhausted            does not fit now; `retry_after` says when it may
+├─ Denied               this caller may not
+├─ Unauthenticated      who calls is not known
+├─ Unavailable          the daemon or the engine can't right now
+│  └─ DaemonUnreachable no daemon answers, or the connection to it broke
+├─ Cancelled            somebody stopped it on purpose, or this client was closed
+├─ DeadlineExceeded     the `timeout` of the call passed
+└─ EngineFailed         an engine failed; `log_lines` has the end of its log
+
+These are not the daemon's classes: they were made of what came over the wire, so each has its gRPC `code`, and a reason
+that this version of the client has never heard of is an error of its code's class. What has neither is the root.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self, TypeVar
 
 import grpc
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
-
-_DOMAIN = "vllmd"
-_Detail = TypeVar("_Detail", bound=Message)
 
 
 class VllmdError(Exception):
@@ -42,6 +48,7 @@ class VllmdError(Exception):
         self.reason = reason
         self.message = message
         self.metadata = dict(metadata or {})
+        """The numbers and names that appear in the message."""
         self.retry_after = retry_after
         """Seconds after which the daemon suggests to try again; `None` if it does not."""
         self.log_lines = log_lines
@@ -50,7 +57,35 @@ class VllmdError(Exception):
         """Fields of the request that were refused, each with the reason."""
 
 
-class DaemonUnreachable(VllmdError):
+class InvalidRequest(VllmdError):
+    """The request is wrong, whatever the state of the host."""
+
+
+class NotFound(VllmdError):
+    """There is no such engine, lease or model."""
+
+
+class NotPossible(VllmdError):
+    """It can't be done in this state, or never on this host, or not by a daemon of this version."""
+
+
+class Exhausted(VllmdError):
+    """It does not fit now."""
+
+
+class Denied(VllmdError):
+    """Who calls is known, and may not."""
+
+
+class Unauthenticated(VllmdError):
+    """Who calls is not known."""
+
+
+class Unavailable(VllmdError):
+    """The daemon or the engine can't right now."""
+
+
+class DaemonUnreachable(Unavailable):
     """No daemon answers at `target`, or it went away during the call."""
 
     def __init__(self, target: str, message: str, *, request_sent: bool, was_there: bool = False) -> None:
@@ -60,57 +95,14 @@ class DaemonUnreachable(VllmdError):
         self.was_there = was_there
         """True if a daemon had taken the call and went away during it."""
 
-    @classmethod
-    def from_details(cls, target: str, details: str) -> Self:
-        """Say in words what gRPC's own text means."""
-        if any(clue in details for clue in ("Socket closed", "GOAWAY", "reset by peer", "Cancelling all calls")):
-            return cls(target, f"the connection to the daemon at {target} broke", request_sent=True, was_there=True)
-        # gRPC has no typed form of these; only the wording of the message depends on them.
-        for clue, cause in (
-            ("No such file", "there is no such socket"),
-            ("Permission denied", "permission denied"),
-            ("Connection refused", "nobody listens there"),
-            ("errors resolving", "the address can't be resolved"),
-        ):
-            if clue in details:
-                return cls(target, f"no daemon answers at {target}: {cause}", request_sent=False)
-        return cls(target, f"no daemon answers at {target}: {details}", request_sent="failed to connect" not in details)
+
+class Cancelled(VllmdError):
+    """Somebody stopped it on purpose."""
 
 
-def from_call(error: grpc.RpcError, target: str) -> VllmdError:
-    """Turn what gRPC raised into what this client raises."""
-    # Every error that gRPC's sync stack raises is also the call, which has the code and the details.
-    assert isinstance(error, grpc.Call)
-    status = rpc_status.from_call(error)
-    if status is not None:
-        return from_status(error.code(), status)
-    details = error.details() or ""
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return DaemonUnreachable.from_details(target, details)
-    if error.code() is grpc.StatusCode.CANCELLED and "Channel closed" not in details:
-        # Neither this client nor the daemon's own code ends a call like this: its server did, as it went down.
-        message = f"the daemon at {target} went down during the call"
-        return DaemonUnreachable(target, message, request_sent=True, was_there=True)
-    return VllmdError(error.code(), error.code().name, details or error.code().name.lower())
+class DeadlineExceeded(VllmdError):
+    """The time that the caller gave the call passed; the daemon may have done what was asked."""
 
 
-def from_status(code: grpc.StatusCode, status: status_pb2.Status) -> VllmdError:
-    """Read the typed details of the daemon's status."""
-    info = _detail(status, error_details_pb2.ErrorInfo())
-    retry = _detail(status, error_details_pb2.RetryInfo())
-    debug = _detail(status, error_details_pb2.DebugInfo())
-    bad = _detail(status, error_details_pb2.BadRequest())
-    known = info is not None and info.domain == _DOMAIN
-    return VllmdError(
-        code,
-        info.reason if info is not None and known else code.name,
-        status.message,
-        info.metadata if info is not None else None,
-        retry.retry_delay.ToTimedelta().total_seconds() if retry is not None else None,
-        log_lines=tuple(debug.detail.splitlines()) if debug is not None else (),
-        violations=tuple((v.field, v.description) for v in bad.field_violations) if bad is not None else (),
-    )
-
-
-def _detail(status: status_pb2.Status, wanted: _Detail) -> _Detail | None:
-    return next((wanted for detail in status.details if detail.Unpack(wanted)), None)
+class EngineFailed(VllmdError):
+    """An engine failed, or the daemon itself did."""

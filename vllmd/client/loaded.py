@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import grpc
 
+from vllmd.client.answers import BatchResult, InOrder, batch_result, vector
 from vllmd.client.connection import Stream
 from vllmd.client.errors import VllmdError
-from vllmd.client.requests import Prompt, SamplingOptions, Seconds
+from vllmd.client.generation import Generation
+from vllmd.client.keeper import Keeper
+from vllmd.client.prompts import ChatOptions, Message, Prompt, conversation
+from vllmd.client.requests import BatchOptions, EmbedOptions, GenerateOptions
+from vllmd.client.values import Seconds
 from vllmd.v1 import engine_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 
@@ -19,36 +25,126 @@ if TYPE_CHECKING:
 
 
 class LoadedModel:
-    """What `Client.load` returns: generate with it, and release it, best by a `with` block."""
+    """What `Client.load` returns: generate with it, and release it, best by a `with` block.
 
-    def __init__(self, client: Client, loaded: pb.LoadedModel, stream: Stream[pb.LoadModelResponse]) -> None:
-        self.lease: engine_pb2.Lease = loaded.lease
+    Its lease is kept in the background; if that fails, because the engine did or the daemon is gone, the next method
+    that is called raises why. A lease that is held ends with this object, so don't let go of it.
+    """
+
+    def __init__(self, client: Client, loaded: pb.LoadedModel, keeper: Keeper) -> None:
         self.engine: engine_pb2.Engine = loaded.engine
         """The engine as it was when the load ended."""
         self.reused: bool = loaded.reused
         """True if the engine was already loaded."""
         self._client = client
-        self._stream = stream
+        self._keeper = keeper
         self._released = False
+        # The thread knows the keeper alone, so that a model which nobody refers to any more is not kept by it.
+        weakref.finalize(self, keeper.stop).atexit = False
 
     def __repr__(self) -> str:
         return f"<LoadedModel {self.engine.model} {self.engine.name}>"
 
+    @property
+    def lease(self) -> engine_pb2.Lease:
+        """The lease, as it was when it was last renewed."""
+        return self._keeper.lease
+
     def generate(
-        self, prompt: Prompt, *, template_args: Mapping[str, Any] | None = None, **options: Unpack[SamplingOptions]
+        self, prompt: Prompt, *, timeout: float | None = None, **options: Unpack[GenerateOptions]
     ) -> Stream[pb.GenerateResponse]:
-        """Generate with the lease, which extends it; see `Client.generate`."""
-        return self._client.generate(self.lease.name, prompt, template_args=template_args, **options)
+        """Generate from text, token ids or messages, and stream what comes, each part with its `text`.
+
+        Closing the stream, or leaving its `with` block, aborts the request in the engine.
+        """
+        return self._client.generate(self._source(), prompt, timeout=timeout, **options)
+
+    def chat(
+        self, messages: str | Sequence[Message], *, timeout: float | None = None, **options: Unpack[GenerateOptions]
+    ) -> Stream[pb.GenerateResponse]:
+        """Generate the next message of a conversation; a text alone is what a user says."""
+        return self.generate(conversation(messages), timeout=timeout, **options)
+
+    def complete(
+        self, prompt: Prompt, *, timeout: float | None = None, **options: Unpack[GenerateOptions]
+    ) -> Generation:
+        """Generate, and return the whole: `text`, `token_ids`, `finish_reason`, `usage`, `completions`."""
+        with self.generate(prompt, timeout=timeout, **options) as stream:
+            return Generation.collect(stream)
+
+    def generate_batch(
+        self, prompts: Sequence[Prompt], *, timeout: float | None = None, **options: Unpack[BatchOptions]
+    ) -> Stream[BatchResult]:
+        """Generate from each of at most 10,000 prompts; results come as they are complete, each with its index.
+
+        A prompt that can't be served has its error in its result, and the others go on.
+        """
+        stream = self._client.generate_batch(self._source(), prompts, timeout=timeout, **options)
+        return stream.map(batch_result)
+
+    def complete_batch(
+        self, prompts: Sequence[Prompt], *, timeout: float | None = None, **options: Unpack[BatchOptions]
+    ) -> list[Generation]:
+        """Generate from each prompt, and return the results in the prompts' order.
+
+        Raises what the first prompt that can't be served failed with, and aborts the others.
+        """
+        found: InOrder[Generation] = InOrder(len(prompts))
+        with self.generate_batch(prompts, timeout=timeout, **options) as stream:
+            for result in stream:
+                found.put(result.index, result.generation)
+        return found.whole()
+
+    def embed(
+        self, inputs: Sequence[Prompt], *, timeout: float | None = None, **options: Unpack[EmbedOptions]
+    ) -> list[list[float]]:
+        """Make a vector of each of at most 10,000 inputs, and return them in the inputs' order.
+
+        Each is as long as the model's embeddings are wide, or has `dimensions` numbers. Raises what the first input
+        that can't be served failed with, and `NotPossible` `NOT_AN_EMBEDDING_MODEL` from a model that generates.
+        """
+        found: InOrder[list[float]] = InOrder(len(inputs))
+        with self._client.embed(self._source(), inputs, timeout=timeout, **options) as stream:
+            for response in stream:
+                found.put(response.input_index, vector(response))
+        return found.whole()
+
+    def tokenize(
+        self,
+        prompt: Prompt,
+        *,
+        add_special_tokens: bool | None = None,
+        return_token_texts: bool = False,
+        timeout: float | None = None,
+        **chat: Unpack[ChatOptions],
+    ) -> pb.TokenizeResponse:
+        """Make token ids of a prompt, as `generate` would; see `Client.tokenize`."""
+        return self._client.tokenize(
+            self._source(),
+            prompt,
+            add_special_tokens=add_special_tokens,
+            return_token_texts=return_token_texts,
+            timeout=timeout,
+            **chat,
+        )
+
+    def detokenize(
+        self, token_ids: Sequence[int], *, skip_special_tokens: bool = False, timeout: float | None = None
+    ) -> str:
+        """Make text of token ids."""
+        return self._client.detokenize(
+            self._source(), token_ids, skip_special_tokens=skip_special_tokens, timeout=timeout
+        )
 
     def renew(self, ttl: Seconds | None = None) -> engine_pb2.Lease:
-        """Extend the lease from now."""
-        self.lease = self._client.renew(self.lease.name, ttl)
-        return self.lease
+        """Extend the lease from now, and give it another length if *ttl* says so; one that is held stays as it is."""
+        lease = self._client.renew(self._source(), ttl)
+        self._keeper.changed(lease)
+        return lease
 
     def wait(self) -> None:
-        """Block until a held lease ends; raises `VllmdError` if its engine failed or was stopped."""
-        for _ in self._stream:
-            pass
+        """Block until the lease ends; raises `VllmdError` if its engine failed or was stopped."""
+        self._keeper.join()
 
     def release(self) -> engine_pb2.Engine:
         """End the lease and return what became of the engine."""
@@ -57,7 +153,7 @@ class LoadedModel:
         try:
             return self._client.release(self.lease.name)
         finally:
-            self._stream.close()
+            self._keeper.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -73,3 +169,7 @@ class LoadedModel:
             # A lease that has ended by itself is what was wanted; and the block's own error matters more than ours.
             if error is None and failure.code is not grpc.StatusCode.NOT_FOUND:
                 raise
+
+    def _source(self) -> str:
+        self._keeper.check()
+        return self.lease.name

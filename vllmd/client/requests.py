@@ -1,40 +1,66 @@
-"""From Python values to request messages."""
+"""From what is asked for in Python to request messages. Pure."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import Struct
-
+from vllmd.client.prompts import ChatOptions, Prompt, to_prompt
+from vllmd.client.sampling import SamplingOptions, sampling_params
+from vllmd.client.values import Seconds, duration, struct
 from vllmd.v1 import engine_service_pb2 as pb
-from vllmd.v1 import generation_pb2
-from vllmd.v1.engine_pb2 import UseCase
+from vllmd.v1.engine_pb2 import LoraAdapter, UseCase
 
-Seconds = float | timedelta
-Message = Mapping[str, str] | generation_pb2.ChatMessage
-Prompt = str | Sequence[int] | Sequence[Message]
+_Request = TypeVar(
+    "_Request", pb.GenerateRequest, pb.GenerateBatchRequest, pb.EmbedRequest, pb.TokenizeRequest, pb.DetokenizeRequest
+)
 
 
-class SamplingOptions(TypedDict, total=False):
-    """The fields of `SamplingParams`, which say what they mean."""
+class ModelOptions(TypedDict, total=False):
+    """What is said of a model beside its name, for `load` and `plan`."""
 
-    max_tokens: int
-    min_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    presence_penalty: float
-    frequency_penalty: float
-    repetition_penalty: float
-    seed: int
-    stop: str | Sequence[str]
-    stop_token_ids: Sequence[int]
-    ignore_eos: bool
-    skip_special_tokens: bool
+    revision: str
+    """A branch, tag or commit. Default: vLLM's, which is `main`."""
+    engine_args: Mapping[str, Any] | None
+    """vLLM's engine arguments by name, such as `{"max_model_len": 8192}`; honoured or refused, never changed."""
+    auto_config: bool
+    """Whether the daemon chooses the arguments that are left open. Default true."""
+    use_case: str
+    """What they are chosen for, such as `production`."""
+    lora_adapters: Mapping[str, str | os.PathLike[str]] | None
+    """Directories of LoRA adapters on the daemon's host, by the name that `lora` will say."""
+
+
+class SchedulingOptions(TypedDict, total=False):
+    """How the engine treats a request."""
+
+    priority: int
+    """Lower ones are scheduled first, with an engine whose `scheduling_policy` is `priority`. Default 0."""
+    lora: str
+    """The LoRA adapter to use, by the name that `load` gave it. Default: the model alone."""
+
+
+class BatchOptions(SamplingOptions, SchedulingOptions, total=False):
+    """What is said of all prompts of a batch."""
+
+    cache_salt: str
+    """Only prompts of the same salt share what the prefix cache holds."""
+
+
+class GenerateOptions(BatchOptions, ChatOptions, total=False):
+    """What is said of one prompt."""
+
+
+class EmbedOptions(SchedulingOptions, total=False):
+    """How vectors are made."""
+
+    dimensions: int | None
+    """How many numbers each has, where the model lets one choose. Default: all that it makes."""
+    normalize: bool | None
+    """Scale each vector to length 1, or don't. Default: what the model's own configuration says."""
+    truncate_prompt_tokens: int | None
+    """Keep no more than so many tokens of an input, the first ones. Default: one that is too long is refused."""
 
 
 def engine_name(name: str) -> str:
@@ -53,29 +79,122 @@ def argument_name(name: str) -> str:
 
 
 def load_request(
-    model: str,
-    *,
-    revision: str = "",
-    engine_args: Mapping[str, Any] | None = None,
-    auto_config: bool = True,
-    lease_ttl: Seconds | None = None,
-    hold: bool = False,
-    use_case: str = "",
+    model: str, options: ModelOptions | None = None, *, lease_ttl: Seconds | None = None, hold: bool = False
 ) -> pb.LoadModelRequest:
     """Ask for a model.
 
     Raises:
+        TypeError: there is no such option, or an engine argument is given twice.
         ValueError: there is no use case of that name.
     """
-    return pb.LoadModelRequest(
-        model=model,
-        revision=revision,
-        engine_args=_struct(_by_argument_name(engine_args or {})),
-        disable_auto_config=not auto_config,
-        lease_ttl=duration(lease_ttl),
-        hold=hold,
-        use_case=_use_case(use_case),
+    return pb.LoadModelRequest(model=model, lease_ttl=duration(lease_ttl), hold=hold, **_model_fields(options or {}))
+
+
+def plan_request(model: str, options: ModelOptions | None = None) -> pb.PlanModelRequest:
+    """Ask how a model would be loaded; raises as `load_request` does."""
+    return pb.PlanModelRequest(model=model, **_model_fields(options or {}))
+
+
+def generate_request(source: str, prompt: Prompt, options: GenerateOptions | None = None) -> pb.GenerateRequest:
+    """Ask for tokens; *source* is a lease if it begins with `leases/`, else an engine."""
+    rest: dict[str, Any] = dict(options or {})
+    chat = _taken(rest, ChatOptions)
+    request = _at(source, _batch_request(pb.GenerateRequest, rest))
+    made = to_prompt(prompt, cast("ChatOptions", chat))
+    # The oneof that Generate had before there was a message for it.
+    match made.WhichOneof("content"):
+        case "text":
+            request.text = made.text
+        case "tokens":
+            request.tokens.CopyFrom(made.tokens)
+        case "chat":
+            request.chat.CopyFrom(made.chat)
+    return request
+
+
+def batch_request(
+    source: str, prompts: Sequence[Prompt], options: BatchOptions | None = None
+) -> pb.GenerateBatchRequest:
+    """Ask for tokens for each of some prompts."""
+    request = _at(source, _batch_request(pb.GenerateBatchRequest, dict(options or {})))
+    request.prompts.extend(_each(prompts))
+    return request
+
+
+def embed_request(source: str, inputs: Sequence[Prompt], options: EmbedOptions | None = None) -> pb.EmbedRequest:
+    """Ask for a vector of each of some inputs."""
+    request = _at(source, pb.EmbedRequest(**dict(options or {})))  # type: ignore[arg-type]
+    request.inputs.extend(_each(inputs))
+    return request
+
+
+def tokenize_request(
+    source: str,
+    prompt: Prompt,
+    *,
+    add_special_tokens: bool | None = None,
+    return_token_texts: bool = False,
+    **chat: Any,
+) -> pb.TokenizeRequest:
+    """Ask for the tokens of a prompt."""
+    request = pb.TokenizeRequest(
+        prompt=to_prompt(prompt, cast("ChatOptions", chat)),
+        add_special_tokens=add_special_tokens,
+        return_token_texts=return_token_texts,
     )
+    return _at(source, request)
+
+
+def detokenize_request(
+    source: str, token_ids: Sequence[int], *, skip_special_tokens: bool = False
+) -> pb.DetokenizeRequest:
+    """Ask for the text of some tokens."""
+    return _at(source, pb.DetokenizeRequest(token_ids=token_ids, skip_special_tokens=skip_special_tokens))
+
+
+def watch_request(engine: str = "", min_interval: Seconds | None = None) -> pb.WatchEnginesRequest:
+    """Ask for an engine, or all, as they change."""
+    return pb.WatchEnginesRequest(name=engine_name(engine) if engine else "", min_interval=duration(min_interval))
+
+
+def _at(source: str, request: _Request) -> _Request:
+    if source.startswith("leases/"):
+        request.lease = source
+    else:
+        request.engine = engine_name(source)
+    return request
+
+
+_Batch = TypeVar("_Batch", pb.GenerateRequest, pb.GenerateBatchRequest)
+
+
+def _batch_request(kind: type[_Batch], options: dict[str, Any]) -> _Batch:
+    fields = {name: options.pop(name) for name in ("priority", "cache_salt", "lora") if name in options}
+    return kind(sampling_params=sampling_params(options), **fields)
+
+
+def _each(prompts: Sequence[Prompt]) -> list[Any]:
+    if isinstance(prompts, str):
+        raise TypeError("this takes a list of prompts, not one")
+    return [to_prompt(prompt) for prompt in prompts]
+
+
+def _taken(options: dict[str, Any], kind: type) -> dict[str, Any]:
+    return {name: options.pop(name) for name in get_type_hints(kind) if name in options}
+
+
+def _model_fields(options: ModelOptions) -> dict[str, Any]:
+    if unknown := options.keys() - get_type_hints(ModelOptions).keys():
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+    arguments = _by_argument_name(options.get("engine_args") or {})
+    adapters = (options.get("lora_adapters") or {}).items()
+    return {
+        "revision": options.get("revision", ""),
+        "engine_args": struct(arguments) if arguments else None,
+        "disable_auto_config": not options.get("auto_config", True),
+        "use_case": _use_case(options.get("use_case", "")),
+        "lora_adapters": [LoraAdapter(name=name, path=os.fspath(path)) for name, path in adapters],
+    }
 
 
 def _use_case(name: str) -> UseCase.ValueType:
@@ -86,67 +205,6 @@ def _use_case(name: str) -> UseCase.ValueType:
     return UseCase.ValueType(values[name.lower()] if name else nothing)
 
 
-def generate_request(
-    source: str,
-    prompt: Prompt,
-    options: SamplingOptions,
-    template_args: Mapping[str, Any] | None = None,
-) -> pb.GenerateRequest:
-    """Ask for tokens; *source* is a lease if it begins with `leases/`, else an engine."""
-    request = pb.GenerateRequest(sampling_params=_sampling_params(options))
-    if source.startswith("leases/"):
-        request.lease = source
-    else:
-        request.engine = engine_name(source)
-    _set_prompt(request, prompt, template_args)
-    return request
-
-
-def duration(value: Seconds | None) -> Duration | None:
-    """Seconds as the protos have them."""
-    if value is None:
-        return None
-    result = Duration()
-    result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
-    return result
-
-
-def _set_prompt(request: pb.GenerateRequest, prompt: Prompt, template_args: Mapping[str, Any] | None) -> None:
-    if isinstance(prompt, str):
-        request.text = prompt
-    elif prompt and not isinstance(prompt[0], int):
-        messages = [_chat_message(message) for message in prompt]
-        request.chat.CopyFrom(generation_pb2.ChatPrompt(messages=messages, template_args=_struct(template_args)))
-    else:
-        request.tokens.CopyFrom(generation_pb2.TokenPrompt(token_ids=[_token_id(token) for token in prompt]))
-    if template_args and not request.HasField("chat"):
-        raise TypeError("template_args are for a conversation, and this prompt is none")
-
-
-def _chat_message(message: Message | int) -> generation_pb2.ChatMessage:
-    if isinstance(message, generation_pb2.ChatMessage):
-        return message
-    if isinstance(message, int):
-        raise TypeError("a prompt is text, token ids or messages, not a mixture")
-    return generation_pb2.ChatMessage(role=message["role"], content=message["content"])
-
-
-def _token_id(token: Message | int) -> int:
-    if not isinstance(token, int):
-        raise TypeError("a prompt is text, token ids or messages, not a mixture")
-    return token
-
-
-def _sampling_params(options: SamplingOptions) -> generation_pb2.SamplingParams:
-    fields: dict[str, Any] = dict(options)
-    if isinstance(fields.get("stop"), str):
-        fields["stop"] = [fields["stop"]]
-    unknown = fields.keys() - SamplingOptions.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"unknown sampling parameter {', '.join(sorted(unknown))}")
-    return generation_pb2.SamplingParams(**fields)
-
-
 def _by_argument_name(values: Mapping[str, Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for spelling, value in values.items():
@@ -155,11 +213,3 @@ def _by_argument_name(values: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{name} is given twice, in two spellings")
         named[name] = value
     return named
-
-
-def _struct(values: Mapping[str, Any] | None) -> Struct | None:
-    if not values:
-        return None
-    struct = Struct()
-    struct.update(dict(values))
-    return struct

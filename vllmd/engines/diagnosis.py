@@ -10,8 +10,9 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from vllmd import catalog
 from vllmd.engines.known_errors import recognize
-from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, Unavailable, VllmdError
+from vllmd.errors import EngineFailed, Unavailable, VllmdError
 
 READ_LINES = 2000
 """How many of a log are read: an mp worker's traceback alone may take some hundred, and the first error counts."""
@@ -33,18 +34,13 @@ class Failure:
     """True if the request was wrong, so that another try can't help."""
 
 
-_EXHAUSTED = frozenset({"GPU_MEMORY_EXHAUSTED", "HOST_MEMORY_EXHAUSTED"})
-"""Failures that may be none once something else has left."""
-
-_RETRY_SECONDS = 1.0
-"""Of a client whose engine died: LoadModel starts another one."""
-
 _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|NotFound)): (.+)")
 _PYDANTIC = re.compile(r"validation errors? for \w+\n\s*Value error, (.*?)(?: \[type=|\n|$)")
 _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Worker failed with error|"
     r"EngineCore encountered an issue|EngineDeadError|process group has NOT been destroyed"
 )
+_HOW = re.compile(r"killed by signal (?P<signal>\d+)|exited with status (?P<exit_status>\d+)")
 _HARMLESS = re.compile(r"(?:^|\) )(?:DEBUG|INFO|WARNING) ")
 """Before what vLLM can do without."""
 
@@ -68,7 +64,7 @@ def load_failure(lines: Sequence[str], errors: Sequence[str], ended: str) -> Fai
     cause = own[0] if own and len(own) == len(errors) else root_cause(lines) or (own[0] if own else None)
     quoted = _quote(lines, cause)
     if cause is None:
-        return Failure("ENGINE_EXITED", f"The engine's worker {ended} while it was starting.", quoted)
+        return Failure("ENGINE_EXITED", f"The engine's worker {ended} while it was starting.", quoted, _how(ended))
     known = recognize(cause, "\n".join((*errors, *lines)))
     if known is None:
         return Failure("ENGINE_START_FAILED", _sentence(cause), quoted)
@@ -93,18 +89,18 @@ def death(lines: Sequence[str], what: str) -> Failure:
     """Explain the death of an engine that was ready; *what* says what was seen of it."""
     cause = root_cause(lines[-_LAST_WORDS:])
     message = f"The engine died: {what}." + (f" Its log says: {_sentence(cause)}" if cause else "")
-    return Failure("ENGINE_DIED", message, tuple(lines[-QUOTED_LINES:]))
+    return Failure("ENGINE_DIED", message, tuple(lines[-QUOTED_LINES:]), _how(what))
 
 
 def late(lines: Sequence[str], seconds: float, phase: str) -> Failure:
     """Explain a start that took too long; *phase* says what it was busy with."""
     message = f"The engine was not ready after {seconds:g} s ({phase}). Raise --load-timeout."
-    return Failure("START_TIMEOUT", message, tuple(lines), (("seconds", f"{seconds:g}"),))
+    return Failure("START_TIMEOUT", message, tuple(lines), (("seconds", f"{seconds:g}"), ("phase", phase)))
 
 
 def stall(lines: Sequence[str], why: str) -> Failure:
     """Explain the end of an engine that hung, as *why* says."""
-    return Failure("ENGINE_STALLED", f"The engine hung and was killed: {why}.", tuple(lines))
+    return Failure("ENGINE_STALLED", f"The engine hung and was killed: {why}.", tuple(lines), (("error", why),))
 
 
 def gpu_lost(which: str, how: str, advice: str) -> Failure:
@@ -115,19 +111,31 @@ def gpu_lost(which: str, how: str, advice: str) -> Failure:
         how: how that is known.
         advice: what an operator can do.
     """
-    return Failure("GPU_LOST", f"{which} fell off the bus ({how}): {advice}.", metadata=(("gpu", which),))
+    return Failure(
+        "GPU_LOST", f"{which} fell off the bus ({how}): {advice}.", metadata=(("gpu", which), ("error", how))
+    )
 
 
-def to_error(failure: Failure, engine_id: str) -> VllmdError:
-    """Make of a failure the error that a client gets."""
-    metadata = dict(failure.metadata) | {"engine": engine_id}
-    if failure.reason in _EXHAUSTED:
-        return Exhausted(failure.reason, failure.message, **metadata)
-    if failure.reason in ("ENGINE_DIED", "ENGINE_STALLED", "GPU_LOST"):
-        return Unavailable(failure.reason, failure.message, _RETRY_SECONDS, **metadata)
-    if failure.invalid:
-        return InvalidRequest(failure.reason, failure.message, **metadata)
-    return EngineFailed(failure.reason, failure.message, failure.log_lines, **metadata)
+def to_error(failure: Failure, engine_id: str = "") -> VllmdError:
+    """Make of a failure the error that a client gets: of the class that its reason has in the catalogue.
+
+    Args:
+        failure: it.
+        engine_id: whose; empty for an engine that would fail.
+    """
+    metadata = dict(failure.metadata) | ({"engine": engine_id} if engine_id else {})
+    entry = catalog.find(failure.reason)
+    if entry is None or entry.error is EngineFailed:
+        return EngineFailed(failure.reason, failure.message, failure.log_lines, **metadata)
+    if entry.error is Unavailable and entry.retry_seconds is not None:
+        return Unavailable(failure.reason, failure.message, entry.retry_seconds, **metadata)
+    return entry.error(failure.reason, failure.message, **metadata)
+
+
+def _how(ended: str) -> tuple[tuple[str, str], ...]:
+    """Take the number out of how a worker ended."""
+    match = _HOW.search(ended)
+    return tuple((name, number) for name, number in match.groupdict().items() if number) if match else ()
 
 
 def _sentence(cause: str) -> str:

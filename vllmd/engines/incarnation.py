@@ -22,7 +22,7 @@ from vllmd.gpu.inventory import Gpu, fuller
 from vllmd.gpu.ledger import Expectation
 from vllmd.tasks import spawn
 from vllmd.worker.processes import Identity, terminate
-from vllmd.worker.protocol import EngineInfo
+from vllmd.worker.report import EngineInfo
 
 _HOUSEKEEPING_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 0.2

@@ -60,6 +60,11 @@ def _divisors(numbers: Mapping[str, str]) -> str:
     return f"tensor_parallel_size can be {', '.join(sizes)}."
 
 
+def _library(numbers: Mapping[str, str]) -> str:
+    what = f"the library {numbers['library']} is missing" if "library" in numbers else "a library is missing"
+    return f"vLLM's compiled part did not load: {what}, as the engine's log says. Install it on this host."
+
+
 def _known(
     pattern: str, reason: str, invalid: bool = False, hint: Callable[[Mapping[str, str]], str] | None = None
 ) -> Known:
@@ -68,7 +73,31 @@ def _known(
 
 _ROOM = "Lower gpu_memory_utilization, or free memory on the GPU."
 
+_OPERATORS_MISSING = r"'_OpNamespace' '_C\w*' object has no attribute"
+"""What becomes of a compiled part that could not be loaded, of which vLLM has only warned."""
+
 _KNOWN = (
+    # The library is named some lines before. The anchor keeps the look ahead from being repeated for each character.
+    _known(
+        rf"\A(?=.*{_OPERATORS_MISSING}).*?(?P<library>lib[\w.+-]+\.so[\w.]*): cannot open shared object file",
+        "VLLM_BROKEN",
+        invalid=True,
+        hint=_library,
+    ),
+    _known(_OPERATORS_MISSING, "VLLM_BROKEN", invalid=True, hint=_library),
+    _known(
+        r"ImportError: (?P<library>lib[\w.+-]+\.so[\w.]*): cannot open shared object file",
+        "VLLM_BROKEN",
+        invalid=True,
+        hint=_library,
+    ),
+    _known(
+        r"LoRA adapter '(?P<lora>[\w.-]+)' can't be loaded",
+        "INVALID_LORA",
+        invalid=True,
+        hint=lambda numbers: f"So vLLM says of LoRA adapter {numbers['lora']}: load the model without it.",
+    ),
+    _known(r"(?P<architecture>\w+) does not support LoRA", "LORA_UNSUPPORTED", invalid=True),
     _known(
         r"Free memory on device .*?\((?P<free_gib>[\d.]+)/(?P<total_gib>[\d.]+) GiB\).{0,40}"
         r"is less than desired GPU memory utilization"
@@ -78,7 +107,13 @@ _KNOWN = (
     ),
     _known(r"Available memory on node .* is less than", "HOST_MEMORY_EXHAUSTED"),
     _known(
-        r"CUDA out of memory(?:\. Tried to allocate (?P<wanted_gib>[\d.]+) GiB)?|OutOfMemoryError",
+        r"CUDA out of memory occurred when warming up sampler with (?P<dummy_requests>\d+) dummy requests",
+        "GPU_MEMORY_EXHAUSTED",
+        hint=lambda numbers: f"Lower max_num_seqs from {numbers['dummy_requests']}, or gpu_memory_utilization.",
+    ),
+    _known(
+        r"CUDA out of memory(?:\. Tried to allocate (?P<wanted_gib>[\d.]+) GiB)?|OutOfMemoryError"
+        r"|Failed to load model - not enough GPU",
         "GPU_MEMORY_EXHAUSTED",
         hint=_say(_ROOM),
     ),
@@ -110,11 +145,16 @@ _KNOWN = (
         invalid=True,
     ),
     _known(
-        r"only supported on GPUs with compute capability|not supported for the current GPU", "GPU_UNSUPPORTED", True
+        r"only supported on GPUs with compute capability(?: of at least (?P<needed_capability>\d+\.\d+))?"
+        r"(?:.{0,100}?has compute capability (?P<capability>\d+\.\d+))?|not supported for the current GPU",
+        "GPU_UNSUPPORTED",
+        invalid=True,
     ),
+    _known(r"Sleep mode is not supported on current platform", "SLEEP_UNSUPPORTED", invalid=True),
     _known(
         r"max_model_len \((?P<max_model_len>\d+)\) is greater than the derived max_model_len "
-        r"\((?:max_position_embeddings=(?P<model_max_len>\d+))?",
+        r"\((?:max_position_embeddings=(?P<model_max_len>\d+))?"
+        r"(?:.{0,60}?model_max_length=(?P<tokenizer_max_len>\d+))?",
         "INVALID_ENGINE_ARG",
         invalid=True,
         hint=lambda numbers: f"At most {numbers['model_max_len']} is possible." if "model_max_len" in numbers else "",
@@ -126,13 +166,31 @@ _KNOWN = (
         invalid=True,
     ),
     _known(
-        r"GatedRepoError|Cannot access gated repo",
+        r"GatedRepoError|Cannot access gated repo|LocalTokenNotFoundError",
         "MODEL_GATED",
         invalid=True,
         hint=_say("Accept the model's license on its page and give the daemon an HF_TOKEN."),
     ),
     _known(r"RepositoryNotFoundError|RevisionNotFoundError|HFValidationError", "MODEL_NOT_FOUND", True),
     _known(r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to", "MODEL_UNAVAILABLE"),
+    _known(
+        r"(?P<http_status>5\d\d) Server Error|(?:Read|Connect)Timeout(?:Error)?: ",
+        "MODEL_UNAVAILABLE",
+        hint=_say("The hub does not answer: try again later."),
+    ),
+    # Of weights that it may not read vLLM says, by way of safetensors, that they do not exist.
+    _known(
+        r"(?:FileNotFoundError: No such file or directory: |PermissionError: \[Errno 13\] Permission denied: ')"
+        r"\"?(?P<file>/[^\n\"']{1,1000}?\.(?:safetensors|json|bin|pt))\b",
+        "MODEL_UNREADABLE",
+        invalid=True,
+        hint=_say("It is not there, or the user that engines run as may not read it."),
+    ),
+    _known(
+        r"Timed out waiting for engine core processes to start",
+        "START_TIMEOUT",
+        hint=_say("Raise --load-timeout."),
+    ),
     _known(
         r"No module named '?vllm",
         "VLLM_NOT_INSTALLED",

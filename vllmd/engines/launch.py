@@ -41,6 +41,7 @@ def launch(
         vllmd_version=ground.version,
         boot_id=boot_id(),
         gpus=tuple(Held(one.uuid, one.floor_bytes) for one in expected),
+        lora=dict(plan.lora),
     )
     owned = create(ground.root, spec)
     environment = engine_environment(

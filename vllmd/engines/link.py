@@ -9,18 +9,20 @@ becomes a message of its own, and 256 streams fall from 51k to 29k tokens/s on a
 from __future__ import annotations
 
 import asyncio
-import pathlib
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
+from vllmd.engines import outdated, questions
 from vllmd.engines.outbox import Outbox
+from vllmd.engines.outdated import GenerateOptions
+from vllmd.engines.questions import Asked
 from vllmd.engines.stall import Vitals
 from vllmd.engines.streams import Stream
-from vllmd.errors import EngineFailed, InvalidRequest, Unavailable, VllmdError
+from vllmd.errors import InvalidRequest, Unavailable, VllmdError
 from vllmd.worker import protocol
 from vllmd.worker.causes import text_of
 
@@ -30,8 +32,7 @@ LATE_SECONDS = 0.020
 DRAIN_SECONDS = 0.050
 """The longest that readers are kept asleep while frames are taken in."""
 
-_CHUNK_BYTES = 1 << 20
-_HELLO_SECONDS = 10.0
+CHUNK_BYTES = 1 << 20
 _PINGS_SINCE = 2
 """The protocol."""
 
@@ -62,7 +63,7 @@ class Link:
         self._splitter = splitter
         self._closed = closed
         self._open = True
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Stream | Asked] = {}
         self._touched: set[Stream] = set()
         self._last_id = 0
         self._outbox = Outbox(connection, self._break)
@@ -70,14 +71,19 @@ class Link:
         self._loop.add_reader(connection, self._readable)
 
     @property
+    def open(self) -> bool:
+        """False once nothing more will come, and every request has failed or is about to."""
+        return self._open
+
+    @property
     def running(self) -> int:
-        """How many generations are in flight."""
+        """How many requests are in flight."""
         return len(self._streams)
 
     @property
     def vitals(self) -> Vitals:
         """What tells whether the engine still makes progress."""
-        return Vitals(len(self._streams), self._progress, self.unanswered_since)
+        return Vitals(sum(map(_in_core, self._streams.values())), self._progress, self.unanswered_since)
 
     def ping(self) -> None:
         """Ask for an answer from EngineCore, unless one is awaited already or the worker knows no pings."""
@@ -85,38 +91,60 @@ class Link:
             self.unanswered_since = time.monotonic()
             self._outbox.put(0, protocol.frame(protocol.Ping(1)))
 
-    def start(self, prompt: protocol.Prompt, sampling_params: dict[str, Any]) -> Stream:
-        """Start a generation.
+    def start(
+        self, prompt: protocol.Prompt, sampling_params: dict[str, Any], **options: Unpack[GenerateOptions]
+    ) -> Stream:
+        """Start a generation; of an old worker it never comes whole.
 
         Raises:
             InvalidRequest: it does not fit into a frame; the worker would hang up on it.
+            NotPossible: the engine does not generate, or is of an earlier vllmd and would ignore a part of it.
             Unavailable: too much waits for the worker already, which does not read.
         """
+        if self.hello.protocol < outdated.CURRENT:
+            outdated.refuse(prompt, sampling_params, options)
         self._last_id += 1
         stream = Stream(self._last_id)
-        if self._open:
-            frame = protocol.frame(protocol.Generate(stream.id, prompt, sampling_params))
-            if len(frame) > protocol.MAX_FRAME_BYTES:
-                message = f"The prompt takes {len(frame)} bytes; at most {protocol.MAX_FRAME_BYTES} are possible."
-                raise InvalidRequest("PROMPT_TOO_LARGE", message, bytes=len(frame))
-            if not self._outbox.has_room(len(frame)):
-                raise Unavailable("ENGINE_STALLED", "The engine's worker does not take requests at the moment.", 5.0)
-            if not self._streams:
-                self._progress = time.monotonic()  # until now there was nothing to make
-            self._outbox.put(stream.id, frame)
-            self._streams[stream.id] = stream
-        else:
-            stream.fail(Unavailable("ENGINE_DIED", "The engine has just died."))
+        self._send(protocol.Generate(stream.id, prompt, sampling_params, **options), stream)
         return stream
 
-    def end(self, stream: Stream) -> None:
-        """Forget a generation; one that is still running is aborted in the engine."""
+    def ask(self, question: protocol.Question) -> Asked:
+        """Ask a question; its number is set here.
+
+        Raises:
+            InvalidRequest, NotPossible, Unavailable: as `start`.
+        """
+        if self.hello.protocol < outdated.CURRENT:
+            raise outdated.error(type(question).__name__)
+        self._last_id += 1
+        asked = Asked(msgspec.structs.replace(question, stream=self._last_id))
+        self._send(msgspec.structs.replace(question, stream=asked.id), asked)
+        return asked
+
+    def _send(self, request: protocol.Generate | protocol.Question, stream: Stream | Asked) -> None:
+        questions.check_runner(self.hello.engine.runner_type, request)
+        if not self._open:
+            stream.fail(Unavailable("ENGINE_DIED", "The engine has just died."))
+            return
+        frame = protocol.frame(request)
+        if len(frame) > protocol.MAX_FRAME_BYTES:
+            message = f"The prompt takes {len(frame)} bytes; at most {protocol.MAX_FRAME_BYTES} are possible."
+            raise InvalidRequest("PROMPT_TOO_LARGE", message, bytes=len(frame), limit=protocol.MAX_FRAME_BYTES)
+        if not self._outbox.has_room(len(frame)):
+            raise Unavailable("ENGINE_STALLED", "The engine's worker does not take requests at the moment.", 5.0)
+        if not any(map(_in_core, self._streams.values())):
+            self._progress = time.monotonic()  # until now there was nothing to make
+        self._outbox.put(stream.id, frame)
+        self._streams[stream.id] = stream
+
+    def end(self, stream: Stream | Asked) -> None:
+        """Forget a request; one that is still running is aborted in the engine."""
         running = self._streams.pop(stream.id, None) is not None and not stream.ended
         if running and self._open and not self._outbox.withdraw(stream.id):
             self._outbox.put(stream.id, protocol.frame(protocol.Abort([stream.id])))
 
     def close(self, error: VllmdError) -> None:
-        """Hang up; generations still running end with *error*."""
+        """Hang up; requests still running end with *error*."""
         self._shut()
         for stream in list(self._streams.values()):
             stream.fail(error)
@@ -142,7 +170,7 @@ class Link:
     def _receive(self) -> bool:
         """Take in one chunk; tell whether to go on because it was late."""
         try:
-            chunk = self._socket.recv(_CHUNK_BYTES)
+            chunk = self._socket.recv(CHUNK_BYTES)
         except BlockingIOError:
             return False
         except ConnectionResetError:
@@ -160,7 +188,7 @@ class Link:
         if isinstance(event, protocol.Step):
             for delta in event.deltas:
                 stream = self._streams.get(delta.stream)
-                if stream is not None:
+                if isinstance(stream, Stream):
                     stream.put(delta)
                     self._touched.add(stream)
                 self.generated_tokens += len(delta.token_ids)
@@ -171,9 +199,15 @@ class Link:
         elif isinstance(event, protocol.Pong):
             self.unanswered_since = None
         elif isinstance(event, protocol.Refused):
-            stream = self._streams.get(event.stream)
-            if stream is not None:
-                stream.fail(_refusal(event))
+            refused = self._streams.get(event.stream)
+            if refused is not None:
+                refused.fail(questions.refusal(event))
+        elif isinstance(event, protocol.Answer):
+            asked = self._streams.get(event.stream)
+            if isinstance(asked, Asked):
+                asked.put(event)
+            if isinstance(event, protocol.Embedded):
+                self._progress = time.monotonic()
         return False
 
     def _wake(self) -> None:
@@ -188,50 +222,5 @@ class Link:
             self._closed(why)
 
 
-def _refusal(event: protocol.Refused) -> VllmdError:
-    if event.kind == "invalid":
-        return InvalidRequest("INVALID_PROMPT_OR_PARAMS", event.message)
-    return EngineFailed("GENERATION_FAILED", f"The engine failed at this request: {event.message}")
-
-
-async def connect(path: pathlib.Path, closed: Callable[[str], None]) -> Link:
-    """Connect to a worker and hear its hello.
-
-    Raises:
-        OSError: nobody listens there.
-        TimeoutError: the worker says nothing.
-        ProtocolError: it speaks another protocol.
-    """
-    loop = asyncio.get_running_loop()
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)
-    try:
-        async with asyncio.timeout(_HELLO_SECONDS):
-            await loop.sock_connect(connection, str(path))
-            splitter = protocol.FrameSplitter()
-            hello = await _hear_hello(connection, splitter)
-        if hello.protocol not in protocol.SPOKEN:
-            raise protocol.ProtocolError(f"the worker speaks protocol {hello.protocol}, not {protocol.SPOKEN}")
-        return Link(connection, hello, splitter, closed)
-    except TimeoutError:
-        connection.close()
-        raise TimeoutError(f"the worker did not say hello within {_HELLO_SECONDS:g} s") from None
-    except BaseException:
-        connection.close()
-        raise
-
-
-async def _hear_hello(connection: socket.socket, splitter: protocol.FrameSplitter) -> protocol.Hello:
-    loop = asyncio.get_running_loop()
-    while True:
-        chunk = await loop.sock_recv(connection, _CHUNK_BYTES)
-        if not chunk:
-            raise protocol.ProtocolError("the worker hung up before its hello")
-        for body in splitter.feed(chunk):
-            try:
-                event = protocol.event_decoder.decode(body)
-            except msgspec.DecodeError as error:
-                raise protocol.ProtocolError(f"the worker's hello makes no sense: {error}") from error
-            if not isinstance(event, protocol.Hello):
-                raise protocol.ProtocolError(f"the worker began with {type(event).__name__}")
-            return event
+def _in_core(stream: Stream | Asked) -> bool:
+    return isinstance(stream, Stream) or stream.in_core

@@ -6,7 +6,7 @@ import logging
 
 from vllmd.engines.ground import Ground
 from vllmd.planner.planning import Plan
-from vllmd.worker.protocol import EngineInfo
+from vllmd.worker.report import EngineInfo
 
 _log = logging.getLogger(__name__)
 

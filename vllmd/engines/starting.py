@@ -6,7 +6,8 @@ import asyncio
 import pathlib
 from collections.abc import Callable
 
-from vllmd.engines import link, logs
+from vllmd.engines import greeting, logs
+from vllmd.engines.link import Link
 from vllmd.engines.progress import LoadProgress, Phase, advance
 from vllmd.worker.causes import named
 from vllmd.worker.protocol import ProtocolError
@@ -25,7 +26,7 @@ class StartFailed(Exception):
 
 async def follow(
     directory: pathlib.Path, advanced: Callable[[LoadProgress], None], closed: Callable[[str], None]
-) -> link.Link:
+) -> Link:
     """Report the progress until the worker listens, then connect to it.
 
     Raises:
@@ -46,7 +47,7 @@ async def follow(
         advanced(progress)
         await asyncio.sleep(_LOOK_SECONDS)
     try:
-        return await link.connect(directory / LINK, closed)
+        return await greeting.connect(directory / LINK, closed)
     except (OSError, ProtocolError) as error:
         raise StartFailed((named(error),)) from error
 

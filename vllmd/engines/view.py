@@ -14,7 +14,7 @@ from vllmd.engines.state import Life, State
 from vllmd.errors import Unavailable, VllmdError
 from vllmd.planner.planning import Plan
 from vllmd.tasks import Signal
-from vllmd.worker.protocol import EngineInfo
+from vllmd.worker.report import EngineInfo
 from vllmd.worker.tree import Tree
 
 

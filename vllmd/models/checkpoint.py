@@ -79,6 +79,20 @@ def read(directory: pathlib.Path, model: ModelFacts, listing: Listing | None = N
     return Checkpoint(weight_bytes=loaded, bytes_by_dtype=_sorted(found), files=files)
 
 
+def weights(directory: pathlib.Path) -> list[pathlib.Path]:
+    """List the weight files of a directory that vLLM would load, and their index, by their names alone."""
+    try:
+        here = _files_in(directory)
+    except OSError:
+        return []
+    try:
+        index = safetensors.read_index(directory)
+    except Unreadable:
+        index = None
+    names = sorted(index.names) if index else select(here)
+    return [directory / name for name in (safetensors.INDEX, *names[:_MOST_FILES])]
+
+
 def select(names: Collection[str]) -> list[str]:
     """Choose the files that vLLM loads where no index says."""
     safe = sorted(name for name in names if name.endswith(".safetensors") and not name.startswith("adapter_"))

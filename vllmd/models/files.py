@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from vllmd.errors import InvalidRequest, NotFound, VllmdError
 from vllmd.interpreter import Interpreter
-from vllmd.models import checkpoint, facts, hub, mistral, plain
+from vllmd.models import checkpoint, facts, hub, mistral, plain, readable
 from vllmd.models.checkpoint import Listing
 from vllmd.models.lengths import Beside, pools
 from vllmd.tasks import in_thread
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 _CONFIG = "config.json"
 _MISTRAL_CONFIG = "params.json"
+
+_CONFIGS = (_CONFIG, _MISTRAL_CONFIG)
 
 _MAX_CONFIG_BYTES = 1 << 20
 """The longest that are known have some 100 kB, of names for classes."""
@@ -53,8 +55,17 @@ def hub_cache(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
 
 
 async def check(model: str, revision: str = "") -> None:
-    """Say at once that there can be no such model here; raises as `locate` does, and `Unavailable`."""
-    await in_thread(f"looking for {model}", functools.partial(locate, model, revision), _PATIENCE_SECONDS)
+    """Say at once that there can be no such model here, or that engines can't read it.
+
+    Raises as `locate` does, `NotPossible` for files that the daemon's user can't read, and `Unavailable`.
+    """
+    await in_thread(f"looking for {model}", functools.partial(_check, model, revision), _PATIENCE_SECONDS)
+
+
+def _check(model: str, revision: str) -> None:
+    directory = locate(model, revision)
+    if directory is not None:
+        readable.check(model, (directory, *(directory / name for name in _CONFIGS), *checkpoint.weights(directory)))
 
 
 async def facts_of(model: str, revision: str = "", interpreter: Interpreter | None = None) -> facts.ModelFacts | None:
@@ -69,7 +80,7 @@ async def facts_of(model: str, revision: str = "", interpreter: Interpreter | No
     Raises:
         InvalidRequest: what `locate` and `read_facts` raise it for.
         NotFound: likewise, and if the hub has no such model.
-        NotPossible: the hub does not let us have it.
+        Denied: the hub does not let us have it.
         Unavailable: its files do not answer.
     """
 
@@ -89,6 +100,7 @@ def locate(model: str, revision: str = "", cache: pathlib.Path | None = None) ->
     Raises:
         InvalidRequest: the name is neither an absolute path nor a hub id, or the revision is a path.
         NotFound: it is a path, and there is no model there.
+        NotPossible: it is a path, and can't be read.
     """
     if model.startswith("/"):
         directory = pathlib.Path(model)
@@ -132,6 +144,7 @@ def read_facts(directory: pathlib.Path, listing: Listing | None = None) -> facts
 
     Raises:
         InvalidRequest: its configuration is not one.
+        NotPossible: it can't be read.
     """
     path = directory / _CONFIG
     if not _is_file(path):
@@ -141,8 +154,12 @@ def read_facts(directory: pathlib.Path, listing: Listing | None = None) -> facts
         config = json.loads(content)
         if not isinstance(config, dict):
             raise ValueError("it is not an object")
+    except PermissionError as error:
+        raise readable.refusal(str(directory), [path], readable.user()) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidRequest("INVALID_MODEL", f"{path} can't be read: {error}.", model=directory) from error
+        raise InvalidRequest(
+            "INVALID_MODEL", f"{path} can't be read: {error}.", model=directory, error=error
+        ) from error
     if path.name == _MISTRAL_CONFIG:
         config = mistral.as_config(config)
     found = facts.read(config, beside=_beside(directory))
@@ -186,7 +203,12 @@ def _json(path: pathlib.Path) -> object:
 
 
 def _no_model(model: str, path: pathlib.Path) -> VllmdError:
-    """Say what is there in place of a model."""
+    """Say what is there in place of a model.
+
+    Raises:
+        NotPossible: nobody can say, as it can't be read.
+    """
+    readable.check(model, (path, *(path / name for name in _CONFIGS)))
     if path.suffix == ".gguf":
         instead = checkpoint.why_no_model([path.name])
     else:

@@ -22,7 +22,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from vllmd.errors import InvalidRequest, NotFound, NotPossible, Unavailable, VllmdError
+from vllmd.errors import Denied, InvalidRequest, NotFound, Unavailable, VllmdError
 from vllmd.interpreter import Interpreter
 from vllmd.models import checkpoint
 from vllmd.models.checkpoint import Listing
@@ -87,7 +87,7 @@ async def fetch(model: str, revision: str, interpreter: Interpreter) -> bool:
     Raises:
         InvalidRequest: it is no model that vLLM could load.
         NotFound: the hub has no such model, or no such revision of it.
-        NotPossible: it is gated, or the token is no good.
+        Denied: it is gated, or the token is no good.
     """
     key = (model, revision)
     if model.startswith("/") or is_offline() or _failed_lately(key):
@@ -203,10 +203,10 @@ def _refusal(key: Key, failure: str) -> VllmdError | None:
     page = "accept its license on its page, and start the daemon with an HF_TOKEN that may read it"
     match failure:
         case "gated":
-            return NotPossible("MODEL_GATED", f"{model} is gated on the hub: {page}.", model=model)
+            return Denied("MODEL_GATED", f"{model} is gated on the hub: {page}.", model=model)
         case "denied":
             message = f"The hub takes the daemon's HF_TOKEN for none, so {model} can't be read: give it a valid one."
-            return NotPossible("MODEL_GATED", message, model=model)
+            return Denied("MODEL_GATED", message, model=model)
         case "missing":
             message = f"The hub has no {model}, or it is private and the daemon has no HF_TOKEN that may read it."
             return NotFound("MODEL_NOT_FOUND", message, model=model)

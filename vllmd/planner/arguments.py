@@ -115,7 +115,7 @@ def check_values(arguments: Mapping[str, object], allowed: Collection[str] = ())
     if odd is not None:
         name, rule = odd
         message = f"Engine argument {name} must be {rule}, not {arguments[name]!r}."
-        raise InvalidRequest("INVALID_ENGINE_ARG", message, argument=name)
+        raise InvalidRequest("INVALID_ENGINE_ARG", message, argument=name, value=repr(arguments[name]))
 
 
 def check_host(arguments: Mapping[str, object], allowed: Collection[str] = ()) -> None:

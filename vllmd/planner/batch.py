@@ -115,5 +115,5 @@ def _choose(draft: Draft, name: str, value: int, reason: str, use_case: UseCase)
     draft.choose(name, value, "use case" if use_case.name else "auto", reason)
 
 
-def _invalid(message: str, numbers: dict[str, int]) -> Infeasible:
+def _invalid(message: str, numbers: dict[str, int | str]) -> Infeasible:
     return Infeasible("INVALID_ENGINE_ARG", f"{message}.", numbers, forever=True, invalid=True)

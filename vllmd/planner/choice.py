@@ -47,7 +47,8 @@ class Infeasible:
     """For programs, such as `GPU_MEMORY_EXHAUSTED`."""
     message: str
     """For people: what is missing where."""
-    numbers: Mapping[str, int]
+    numbers: Mapping[str, int | str]
+    """What of the message programs may want: bytes and counts, and names that were set."""
     forever: bool
     """True if it can't fit this host whatever leaves it."""
     invalid: bool = False
@@ -60,7 +61,12 @@ class Infeasible:
         """The message, and what would help."""
         if not self.remedies:
             return self.message
-        return f"{self.message} What would make it fit: {'; '.join(remedy.text for remedy in self.remedies)}."
+        return f"{self.message} What would make it fit: {self.help}."
+
+    @property
+    def help(self) -> str:
+        """All that would help, in one line; empty if nothing is known to."""
+        return "; ".join(remedy.text for remedy in self.remedies)
 
 
 class Draft:

@@ -48,7 +48,7 @@ def keep_experts_whole(draft: Draft, decided: Precision, gpus: int) -> Infeasibl
         message = (
             "Engine argument enable_expert_parallel=True can't work here: the model has no experts. Leave it open."
         )
-        return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)
+        return _refused(message, {"value": "True"})
     if facts is None or not facts.experts or gpus < 2:
         return None
     inner, packing = facts.expert_intermediate_size or facts.intermediate_size or 0, facts.quantization
@@ -63,4 +63,9 @@ def keep_experts_whole(draft: Draft, decided: Precision, gpus: int) -> Infeasibl
     if draft.get("enable_expert_parallel") is True:
         return None
     message = f"Engine argument enable_expert_parallel=False can't work here: {reason}."
-    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)
+    return _refused(message, {"value": "False", "obstacle": reason})
+
+
+def _refused(message: str, more: dict[str, int | str]) -> Infeasible:
+    numbers = {"argument": "enable_expert_parallel"} | more
+    return Infeasible("INVALID_ENGINE_ARG", message, numbers, forever=True, invalid=True)

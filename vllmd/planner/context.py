@@ -123,6 +123,8 @@ def _refuse(wanted: int, draft: Draft, footprint: Footprint, pool: int, gpus: Se
         f"max_model_len={wanted} needs {gib(needed)} of KV cache on each GPU, and {gib(pool)} is left beside "
         f"{gib(footprint.weights)} of weights: {would}.",
         {
+            "max_model_len": wanted,
+            "weight_bytes": footprint.weights,
             "needed_bytes": needed,
             "available_bytes": pool,
             "missing_bytes": needed - pool,
@@ -140,6 +142,7 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
     never = footprint.layout.longest(_ever(draft, footprint, gpus), at_most) < least
     cache = footprint.layout.bytes_of(least) + footprint.layout.block_bytes
     where, beyond = f"GPU {smallest.index}", footprint.graphs_beyond
+    asked: dict[str, int | str] = {}
     there = smallest.usable_bytes if never else smallest.free_bytes
     missing = footprint.taken + cache + beyond - there
     has = (
@@ -151,6 +154,7 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
         share = _largest_share(draft) if never else float(draft.get("gpu_memory_utilization", GENERAL.share))
         there, beyond = int(smallest.usable_bytes * share), 0
         missing = max(0, footprint.taken + cache - there)
+        asked = {"gpu_memory_utilization": f"{share:g}"}
         has = f"gpu_memory_utilization={share:g} of {where} is {gib(there)}"
     rest = footprint.taken - footprint.weights + beyond
     less = " Fewer requests and tokens at once, by max_num_seqs and max_num_batched_tokens, take less."
@@ -160,10 +164,16 @@ def too_large(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu], at_most: 
         f"and all else but the KV cache {gib(rest)}. {has}: {gib(missing)} is missing there for a KV cache of "
         f"{least} tokens.{less if rest > footprint.weights else ''}",
         {
+            "gpu": smallest.index,
+            "gpus": len(gpus),
             "weight_bytes": footprint.weights,
+            "other_bytes": rest,
+            "available_bytes": there,
             "total_bytes": smallest.total_bytes,
             "missing_bytes": missing,
-        },
+            "least": least,
+        }
+        | asked,
         forever=never,
     )
 

@@ -15,7 +15,8 @@ import difflib
 import importlib.util
 from typing import Any
 
-from vllmd.errors import Exhausted, InvalidRequest, NotPossible, VllmdError
+from vllmd import catalog
+from vllmd.errors import InvalidRequest, VllmdError
 from vllmd.gpu.inventory import Gpu, Inventory
 from vllmd.planner import arguments, offline, use_cases
 from vllmd.planner.choice import Infeasible
@@ -71,7 +72,8 @@ def plan(
     Raises:
         InvalidRequest: what is set can't work, or there is no such use case; the nearest that works is named.
         NotFound: there is no such model.
-        NotPossible: it never fits these GPUs, or the hub does not let us have it.
+        NotPossible: it never fits these GPUs, or what the host sets can't work.
+        Denied: the hub does not let us have it.
         Exhausted: it does not fit now. As for all that does not fit, the message says how much is missing where, and
             what would make it fit.
         Unavailable: NVML does not say which GPUs there are.
@@ -102,8 +104,10 @@ def check_use_case(name: str | None) -> None:
 
 def as_error(found: Infeasible) -> VllmdError:
     """Put it as an error, with what would help in its message."""
-    kind = InvalidRequest if found.invalid else NotPossible if found.forever else Exhausted
-    return kind(found.reason, found.advice, **found.numbers)
+    entry = catalog.find(found.reason)
+    assert entry is not None
+    helps = {"remedies": found.help} if found.remedies else {}
+    return entry.error(found.reason, found.advice, **found.numbers, **helps)
 
 
 def _as_host_gpus(gpus: Inventory | str) -> HostGpus:

@@ -29,7 +29,9 @@ def refusal(draft: Draft) -> Infeasible | None:
     name, rule = found
     where = ", as this host's configuration sets it" if draft.source(name) == "host" else ""
     message = f"Engine argument {name} must be {rule}, not {draft.engine_args[name]!r}{where}."
-    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=draft.source(name) == "client")
+    reason = "INVALID_ENGINE_ARG" if draft.source(name) == "client" else "INVALID_HOST_ARG"
+    value = {"argument": name, "value": repr(draft.engine_args[name])}
+    return Infeasible(reason, message, value, forever=True, invalid=draft.source(name) == "client")
 
 
 def odd(values: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -95,7 +95,7 @@ def work_out(
     Raises:
         InvalidRequest: it is no model, or its configuration is none.
         NotFound: there is no such model.
-        NotPossible: the hub does not let us have it.
+        Denied: the hub does not let us have it.
         Unavailable: NVML does not say which GPUs there are.
     """
     notes = []
@@ -167,7 +167,7 @@ def find(model: str, revision: str = "") -> tuple[ModelFacts | None, str]:
     Raises:
         InvalidRequest: it is no model, or its configuration is none.
         NotFound: there is no such model.
-        NotPossible: the hub does not let us have it.
+        Denied: the hub does not let us have it.
     """
     directory = files.locate(model, revision)
     if directory is not None:

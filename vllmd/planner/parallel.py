@@ -58,12 +58,12 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
     why = obstacle(facts, wanted) if facts is not None else None
     if facts is None or why is None:
         return None
+    heads: dict[str, int | str] = {"attention_heads": facts.attention_heads} if facts.attention_heads else {}
     possible = ", ".join(map(str, sizes(facts, min(facts.attention_heads or _MOST_GPUS, _MOST_GPUS))))
     return Infeasible(
         "INVALID_ENGINE_ARG",
         f"tensor_parallel_size={wanted} {why}: it can be {possible}.",
-        {"tensor_parallel_size": wanted}
-        | ({"attention_heads": facts.attention_heads} if facts.attention_heads else {}),
+        heads | {"tensor_parallel_size": wanted, "obstacle": why, "possible": possible},
         forever=True,
         invalid=True,
     )
@@ -72,20 +72,24 @@ def refusal(wanted: int, facts: ModelFacts | None) -> Infeasible | None:
 def refuse_others(draft: Draft, request: Request) -> Infeasible | None:
     """Refuse stages that a model can't have, and replicas for the class `vllm.LLM`, which takes none."""
     facts = request.facts
+    numbers: dict[str, int | str]
     stages, layers = draft.count("pipeline_parallel_size") or 1, facts.layers if facts is not None else None
     if layers is not None and stages > layers:
-        return _never(f"pipeline_parallel_size={stages} is more than the model's {layers} layers.")
+        numbers = {"argument": "pipeline_parallel_size", "value": stages, "limit": layers}
+        return _never(f"pipeline_parallel_size={stages} is more than the model's {layers} layers.", numbers)
     if (draft.count("pipeline_parallel_size") or 1) > 1 and facts is not None and _is_whole(facts):
         what = f"pipeline_parallel_size={draft.get('pipeline_parallel_size')} can't work here: vLLM does not divide"
-        return _never(f"{what} {facts.architecture} into stages. Leave it open, and set tensor_parallel_size.")
+        numbers = {"argument": "pipeline_parallel_size", "value": stages}
+        return _never(f"{what} {facts.architecture} into stages. Leave it open, and set tensor_parallel_size.", numbers)
     if (draft.count("data_parallel_size") or 1) > 1 and request.program == "llm":
         what = f"data_parallel_size={draft.get('data_parallel_size')} can't work here: vllm.LLM takes 1 alone"
-        return _never(f"{what}. Start a process for each replica, or use the daemon.")
+        numbers = {"argument": "data_parallel_size", "value": draft.count("data_parallel_size") or 1, "limit": 1}
+        return _never(f"{what}. Start a process for each replica, or use the daemon.", numbers)
     return None
 
 
-def _never(message: str) -> Infeasible:
-    return Infeasible("INVALID_ENGINE_ARG", f"Engine argument {message}", {}, forever=True, invalid=True)
+def _never(message: str, numbers: dict[str, int | str]) -> Infeasible:
+    return Infeasible("INVALID_ENGINE_ARG", f"Engine argument {message}", numbers, forever=True, invalid=True)
 
 
 def _is_whole(facts: ModelFacts) -> bool:

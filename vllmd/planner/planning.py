@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from vllmd.gpu.inventory import Gpu
-from vllmd.planner import batch, collectives, context, numbers, parallel, precision, share, use_cases
+from vllmd.models.lengths import Runner
+from vllmd.planner import batch, collectives, context, lora, numbers, parallel, precision, share, use_cases
 from vllmd.planner.choice import Choice, Draft, Infeasible
 from vllmd.planner.footprint import KvCache, measure
 from vllmd.planner.memory import GpuMemory, Sizes, beyond
@@ -25,10 +26,12 @@ from vllmd.planner.use_cases import UseCase
 CPU_KV_BYTES = 1 << 30
 """KV cache of an engine on the CPU, where vLLM would take a share of main memory."""
 
+_NO_SUCH_USE_CASE = "INVALID_USE_CASE"
+_NOT_THE_HOSTS = frozenset({_NO_SUCH_USE_CASE, "INVALID_LORA"})
+"""What only a client can ask for."""
+
 _ROOMY = 0.75
 """Of the usual share: with less, somebody else is on the GPU in earnest."""
-
-_NO_SUCH_USE_CASE = "INVALID_USE_CASE"
 
 _OF_GENERATION = frozenset({"enable_chunked_prefill", "enable_prefix_caching"})
 """vLLM warns of wrong results where an encoder is made to have these; for a model that pools it knows best."""
@@ -48,6 +51,8 @@ class Plan:
     """What vLLM is reckoned to have by default, of what was left to it."""
     profile_key: Key | None = dataclasses.field(default=None, kw_only=True)
     """What this load may be remembered by; `None` if nothing is known of the model."""
+    lora: Mapping[str, str] = dataclasses.field(default_factory=dict, kw_only=True)
+    """The LoRA adapters that it gets: their directories, by name."""
 
     @property
     def engine_args(self) -> dict[str, Any]:
@@ -70,8 +75,12 @@ class _Tried:
 def plan(request: Request) -> Plan | Infeasible:
     """Plan one engine; see `remedies.plan` for one that also says what would help where there is none."""
     found = _plan(request)
-    if isinstance(found, Infeasible) and found.invalid and not request.client and found.reason != _NO_SUCH_USE_CASE:
-        return dataclasses.replace(found, invalid=False)  # what this host's configuration sets is no client's mistake
+    if isinstance(found, Infeasible) and found.invalid and not request.client and found.reason not in _NOT_THE_HOSTS:
+        # What this host's configuration sets is no client's mistake.
+        reason = "INVALID_HOST_ARG" if found.reason == "INVALID_ENGINE_ARG" else found.reason
+        return dataclasses.replace(found, reason=reason, invalid=False)
+    if isinstance(found, Plan) and request.adapters.paths:
+        return dataclasses.replace(found, lora=request.adapters.paths)
     return found
 
 
@@ -84,11 +93,14 @@ def _plan(request: Request) -> Plan | Infeasible:
     use_case = use_cases.named(request.use_case)
     if use_case is None:
         return _unknown_use_case(str(request.use_case))
-    odd = numbers.refusal(draft)
+    odd = numbers.refusal(draft) or lora.settle(draft, request.adapters)
     if odd is not None:
         return odd
     if not request.auto:
         return _as_asked(draft, request)
+    runner = draft.get("runner")
+    if request.facts is not None and runner in get_args(Runner):  # else vLLM chooses it, by the model
+        request = dataclasses.replace(request, facts=dataclasses.replace(request.facts, runner=runner))
     refused = context.refusal(draft, request.facts) or batch.refusal(draft)
     if refused is not None:
         return refused
@@ -256,7 +268,7 @@ def _on_cpu(draft: Draft) -> Plan:
 
 def _most_telling(failed: list[Infeasible]) -> Infeasible:
     """Of the reasons of all ways, take that of the way that misses least; what may pass before what never will."""
-    return min(failed, key=lambda one: (one.forever, one.numbers.get("missing_bytes", 0)))
+    return min(failed, key=lambda one: (one.forever, int(one.numbers.get("missing_bytes", 0))))
 
 
 def _too_few(draft: Draft, request: Request) -> Infeasible:
@@ -274,4 +286,4 @@ def _too_few(draft: Draft, request: Request) -> Infeasible:
 def _unknown_use_case(name: str) -> Infeasible:
     known = ", ".join(use_cases.USE_CASES)
     message = f"There is no use case {name!r}: it can be {known}."
-    return Infeasible(_NO_SUCH_USE_CASE, message, {}, forever=True, invalid=True)
+    return Infeasible(_NO_SUCH_USE_CASE, message, {"use_case": name}, forever=True, invalid=True)

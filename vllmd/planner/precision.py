@@ -137,7 +137,8 @@ def _refuse_method(method: str, least: Capability | None, wanted: bool) -> Infea
         f"{what} {method} needs compute capability {_dotted(needed)}, and these GPUs have {_dotted(least)}: "
         "load a variant of the model that is not quantized like that."
     )
-    return Infeasible("GPU_UNSUPPORTED", message, {}, forever=True, invalid=wanted)
+    numbers = {"needed_capability": _dotted(needed), "capability": _dotted(least)}
+    return Infeasible("GPU_UNSUPPORTED", message, numbers, forever=True, invalid=wanted)
 
 
 def _refuse_dtype(draft: Draft, least: Capability | None) -> Infeasible | None:
@@ -194,7 +195,7 @@ def _is_backend(name: object) -> bool:
 
 def _invalid(name: str, value: str, why: str) -> Infeasible:
     message = f"Engine argument {name}={value} can't work here: {why}."
-    return Infeasible("INVALID_ENGINE_ARG", message, {}, forever=True, invalid=True)
+    return Infeasible("INVALID_ENGINE_ARG", message, {"argument": name, "value": value}, forever=True, invalid=True)
 
 
 def _dotted(capability: Capability) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from vllmd.gpu.inventory import Gpu, GpuLink
@@ -83,21 +83,22 @@ def _without_engines(request: Request) -> Iterator[Remedy]:
     """Find the engine, or else the engines from the largest on, that would have to leave."""
     tenants = sorted(request.tenants, key=lambda tenant: sum(tenant.used_bytes.values()))
     for tenant in tenants:
-        if isinstance(planning.plan(_left(request, (tenant,))), Plan):
+        if isinstance(planning.plan(left(request, (tenant,))), Plan):
             yield Remedy(f"stopping engine {tenant.name}", engines=(tenant.name,))
             return
     leaving: tuple[Tenant, ...] = ()
     for tenant in reversed(tenants):
         leaving = (*leaving, tenant)
-        if isinstance(planning.plan(_left(request, leaving)), Plan):
+        if isinstance(planning.plan(left(request, leaving)), Plan):
             names = tuple(one.name for one in leaving)
             yield Remedy(f"stopping engines {', '.join(names)}", engines=names)
             return
 
 
-def _left(request: Request, tenants: tuple[Tenant, ...]) -> Request:
+def left(request: Request, tenants: Iterable[Tenant]) -> Request:
     """See the GPUs as they would be without some engines."""
-    return dataclasses.replace(request, gpus=tuple(_emptied(gpu, tenants) for gpu in request.gpus))
+    gone = tuple(tenants)
+    return dataclasses.replace(request, gpus=tuple(_emptied(gpu, gone) for gpu in request.gpus))
 
 
 def _emptied(gpu: Gpu, tenants: tuple[Tenant, ...]) -> Gpu:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from vllmd.gpu.inventory import Gpu, GpuLink
 from vllmd.models.facts import ModelFacts
+from vllmd.planner.lora import NONE, Adapters
 from vllmd.planner.profile import Lookup, nothing_known
 
 Program = Literal["engine", "llm"]
@@ -43,6 +44,8 @@ class Request:
     program: Program = "engine"
     profiles: Lookup = nothing_known
     tenants: tuple[Tenant, ...] = ()
+    adapters: Adapters = NONE
+    """LoRA adapters that it is to have."""
 
     @property
     def wanted(self) -> dict[str, Any]:

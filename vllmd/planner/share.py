@@ -85,7 +85,16 @@ def refusal(draft: Draft, footprint: Footprint, gpus: Sequence[Gpu]) -> Infeasib
         reason,
         f"{name}={wanted} is {gib(own)} on each GPU, and all else of the engine takes {gib(beside)}. "
         f"{gib(tightest.free_bytes)} of GPU {tightest.index} is free{holders(tightest)}: {would}.",
-        {"needed_bytes": own + beside, "free_bytes": tightest.free_bytes, "missing_bytes": own - left},
+        {
+            **_on(tightest),
+            "argument": name,
+            "value": wanted,
+            "cache_bytes": own,
+            "other_bytes": beside,
+            "needed_bytes": own + beside,
+            "missing_bytes": own - left,
+            "limit": left // unit,
+        },
         forever=never,
         invalid=never and not hopeless,
     )
@@ -109,20 +118,27 @@ def _refusal(wanted: float, gpu: Gpu, possible: float, beyond: int) -> Infeasibl
         "GPU_MEMORY_EXHAUSTED",
         f"gpu_memory_utilization={wanted} asks for {gib(needed)} of GPU {gpu.index}, and {gib(gpu.free_bytes)} is "
         f"free{holders(gpu)}{on_top}. {would}.".replace(". n", ". N"),
-        {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes, "missing_bytes": max(0, missing)},
+        {
+            **_on(gpu),
+            "gpu_memory_utilization": str(wanted),
+            "needed_bytes": needed,
+            "other_bytes": beyond,
+            "missing_bytes": max(0, missing),
+            "limit": f"{possible:.3g}",
+        },
         forever=False,
     )
 
 
 def _full(gpu: Gpu, beyond: int) -> Infeasible:
-    numbers = {"free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes}
+    numbers = _on(gpu)
     missing = beyond + MARGIN_BYTES + int(SMALLEST * gpu.usable_bytes) - gpu.usable_bytes
     if beyond > 0 and missing > 0 and gpu.usable_bytes > 0:  # without any, the driver tells nothing sensible
         return Infeasible(
             "MODEL_TOO_LARGE",
             f"CUDA graphs and the sampler take {gib(beyond)}, and GPU {gpu.index} has {gib(gpu.total_bytes)} in all. "
             "Fewer requests at once, as by max_num_seqs, take less, and no graphs, by enforce_eager, as well.",
-            numbers | {"missing_bytes": missing},
+            numbers | {"other_bytes": beyond, "missing_bytes": missing},
             forever=True,
         )
     return Infeasible(
@@ -132,6 +148,12 @@ def _full(gpu: Gpu, beyond: int) -> Infeasible:
         numbers,
         forever=False,
     )
+
+
+def _on(gpu: Gpu) -> dict[str, int | str]:
+    """Say of a GPU what programs may want to know where it has too little free."""
+    held = {"holders": holders(gpu).strip(" ()")} if gpu.processes else {}
+    return {"gpu": gpu.index, "free_bytes": gpu.free_bytes, "total_bytes": gpu.total_bytes, **held}
 
 
 def holders(gpu: Gpu) -> str:

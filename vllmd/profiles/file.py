@@ -19,7 +19,7 @@ import msgspec
 
 from vllmd.planner.profile import Key, Profile
 from vllmd.profiles.record import Record
-from vllmd.worker.protocol import Size
+from vllmd.worker.report import Size
 
 VERSION = 1
 MOST = 1_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from vllmd.planner import memory
 from vllmd.planner.profile import Key, Profile
-from vllmd.worker.protocol import EngineInfo
+from vllmd.worker.report import EngineInfo
 
 _LONGEST = (1 << 31) - 1
 

@@ -20,7 +20,7 @@ from vllmd.planner.profile import Key, Profile
 from vllmd.profiles import file
 from vllmd.profiles.record import Record, profile_of
 from vllmd.tasks import in_thread, spawn
-from vllmd.worker.protocol import EngineInfo
+from vllmd.worker.report import EngineInfo
 
 NAME = "profiles.sqlite3"
 _READ_SECONDS = 5.0

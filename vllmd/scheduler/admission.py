@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from vllmd.config import Live
-from vllmd.models import files, roots
+from vllmd.models import adapters, files, roots
 from vllmd.planner import arguments
 from vllmd.scheduler.wish import Wish
 from vllmd.tasks import in_thread
@@ -31,17 +31,20 @@ class Admission:
         """Say before any start that there is no such model.
 
         Raises:
-            Denied: it is a directory that this host loads nothing from.
-            InvalidRequest: its name or revision can't be one.
-            NotFound: it is a directory that is not there.
+            Denied: it, or a LoRA adapter, is in a directory that this host loads nothing from.
+            InvalidRequest: its name or revision can't be one, or an adapter is none.
+            NotFound: it, or an adapter, is a directory that is not there.
+            NotPossible: it is there, and the user that engines run as can't read it.
             Unavailable: its files do not answer.
         """
         allowed = self._live.rules.model_roots
-        if allowed and roots.is_path(wish.model):
-            look = functools.partial(roots.check, wish.model, allowed)
-            await in_thread(f"looking where {wish.model} is", look, _PATIENCE_SECONDS)
+        for path in filter(roots.is_path, (wish.model, *wish.lora.values())):  # of all, before anything is told of any
+            if allowed:
+                look = functools.partial(roots.check, path, allowed)
+                await in_thread(f"looking where {path} is", look, _PATIENCE_SECONDS)
         if self._backend == "vllm":
             await files.check(wish.model, wish.revision)
+            await adapters.largest_rank(wish.lora)
 
     def check(self, wish: Wish) -> None:
         """Refuse arguments that this host does not allow, and values that make no sense.

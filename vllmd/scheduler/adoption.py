@@ -61,6 +61,7 @@ def _record(entry: Entry) -> EngineRecord:
         engine_args=dict(wish.engine_args),
         auto_config=wish.auto_config,
         use_case=wish.use_case,
+        lora=dict(wish.lora),
         plan=supervisor.plan,
         created=supervisor.created,
         spawned=supervisor.spawned,

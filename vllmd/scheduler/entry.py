@@ -7,13 +7,17 @@ import logging
 import time
 from collections.abc import Callable
 
+from vllmd.engines.link import Link
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
-from vllmd.errors import NotPossible
+from vllmd.errors import NotFound, NotPossible
 from vllmd.events import log_fields
 from vllmd.scheduler.leases import Lease, LeaseBook
 from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
+
+_ADAPTERS_SINCE = 3
+"""The link's protocol."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ class Entry:
         self.waiting = 0
         """LoadModel calls that wait for it."""
         self.using = 0
-        """Generations that use it."""
+        """Calls that use it."""
         self.stop_reason: str | None = None
         """Why it is to stop once its GPUs allow it."""
         self.idle_timer: asyncio.TimerHandle | None = None
@@ -43,11 +47,39 @@ class Entry:
         """True until it is ready, for the first time or again after a failure, unless it is given up."""
         return self.supervisor.state in (State.PENDING, State.STARTING) or self.supervisor.restarting
 
+    def link(self) -> Link:
+        """Take what requests go through.
+
+        Raises:
+            VllmdError: it does not serve yet, or no more.
+        """
+        link = self.supervisor.link
+        if self.supervisor.state is not State.READY or link is None or self.stop_reason is not None:
+            first = self.loading and not self.supervisor.restarting
+            raise self.not_ready() if first else self.supervisor.error()
+        return link
+
     def not_ready(self) -> NotPossible:
-        """Say that it can't generate yet."""
+        """Say that it can't serve yet."""
         engine_id, state = self.supervisor.id, self.supervisor.state
         message = f"Engine {engine_id} is {state}: LoadModel waits until it is ready."
         return NotPossible("ENGINE_NOT_READY", message, engine=engine_id, state=state)
+
+    def check_adapter(self, name: str) -> None:
+        """Check that requests may name a LoRA adapter.
+
+        Raises:
+            NotFound: it has none of that name; those that it has are named.
+            NotPossible: its worker is of an earlier vllmd, which knows none.
+        """
+        engine_id, link = self.supervisor.id, self.supervisor.link
+        if link is not None and link.hello.protocol < _ADAPTERS_SINCE:
+            message = f"Engine {engine_id} was started by an earlier vllmd, without LoRA: release it and load it again."
+            raise NotPossible("ENGINE_OUTDATED", message, engine=engine_id)
+        if name not in self.wish.lora:
+            known = ", ".join(sorted(self.wish.lora)) or "none"
+            message = f"Engine {engine_id} has no LoRA adapter {name[:64]!r}; it has {known}. LoadModel takes more."
+            raise NotFound("LORA_NOT_FOUND", message, engine=engine_id, lora=name, known=known)
 
     def wanted(self, leases: LeaseBook) -> str:
         """Say who needs it, whatever becomes of the generations that it runs now; empty if nobody does."""

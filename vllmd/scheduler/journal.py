@@ -66,11 +66,13 @@ class EngineRecord:
     restart: RestartRecord | None = None
     """`None` also in journals of daemons that did not write it."""
     use_case: str = ""
+    lora: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Directories of LoRA adapters, by name."""
 
     @property
     def wish(self) -> Wish:
         """What it was started for."""
-        return Wish(self.model, self.revision, self.engine_args, self.auto_config, self.use_case)
+        return Wish(self.model, self.revision, self.engine_args, self.auto_config, self.use_case, self.lora)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ class Placement:
         self._ended = ended
         self._entries: collections.OrderedDict[str, Entry] = collections.OrderedDict()
         self._planning: set[str] = set()
-        self._prospects = Prospects(ground, quarantines)
+        self.prospects = Prospects(ground, quarantines)
         self.unproven = Unproven(ground, quarantines, self.pump)
         self._settled: set[str] = set()
         """Those that have ended and whose end has been taken notice of."""
@@ -95,15 +95,17 @@ class Placement:
             raise NotFound("ENGINE_NOT_FOUND", f"There is no engine {engine_id}.", engine=engine_id)
         return entry
 
+    def sharing(self, wish: Wish) -> Entry | None:
+        """Find an engine that is what a wish asks for, the newest first; `None` if there is none."""
+        return next((entry for entry in self.entries() if entry.usable and entry.satisfies(wish)), None)
+
     def add(self, wish: Wish) -> Entry:
         """Make an engine for a wish; it starts when its GPUs are free.
 
         Raises:
             Exhausted: too many wait for theirs already.
         """
-        if sum(entry.supervisor.state is State.PENDING for entry in self._entries.values()) >= MOST_PENDING:
-            message = f"{MOST_PENDING} engines wait for their GPUs already, which is the limit."
-            raise Exhausted("QUEUE_FULL", message, limit=MOST_PENDING)
+        self.refuse_if_full()
         # An engine that could not be reclaimed in full may have left its directory.
         taken = {*self._entries, *os.listdir(self._ground.root)}
         entry = self._enter(make_id(wish.model, taken), wish)
@@ -113,6 +115,12 @@ class Placement:
             self._settled.discard(key)
         self.pump()
         return entry
+
+    def refuse_if_full(self) -> None:
+        """Raise `Exhausted` if too many engines wait for their GPUs."""
+        if sum(entry.supervisor.state is State.PENDING for entry in self._entries.values()) >= MOST_PENDING:
+            message = f"{MOST_PENDING} engines wait for their GPUs already, which is the limit."
+            raise Exhausted("QUEUE_FULL", message, limit=MOST_PENDING)
 
     def inherit(self, record: EngineRecord) -> Entry:
         """Enter an engine of an earlier daemon, with its past; its supervisor is yet to be told what is left of it."""
@@ -182,20 +190,25 @@ class Placement:
         supervisors = (entry.supervisor for entry in self._entries.values())
         return frozenset().union(*(_uuids(one.plan) for one in supervisors if one.state in _BUSY))
 
-    def _busy(self, wanted: Plan | None, but: Supervisor) -> bool:
-        """Tell whether another engine is starting, stopping or being reclaimed on one of these GPUs."""
+    def _busy(self, wanted: Plan | None, but: Supervisor | None) -> list[str]:
+        """Name the other engines that are starting, stopping or being reclaimed on one of these GPUs."""
         gpus = _uuids(wanted)
         others = (entry.supervisor for entry in self._entries.values())
-        return any(
-            not gpus.isdisjoint(_uuids(other.plan)) for other in others if other is not but and other.state in _BUSY
-        )
+        return [
+            other.id
+            for other in others
+            if other is not but and other.state in _BUSY and not gpus.isdisjoint(_uuids(other.plan))
+        ]
 
-    def _must_wait(self, wanted: Plan, supervisor: Supervisor) -> bool:
-        """Tell whether it is not this one's turn: on the CPU, where each start takes all cores, one goes at a time."""
+    def in_the_way(self, wanted: Plan, but: Supervisor | None = None) -> list[str]:
+        """Name the engines that keep a plan from being started now, other than the one that it is for.
+
+        On the CPU, where each start takes all cores, one goes at a time.
+        """
         if wanted.gpus:
-            return self._busy(wanted, supervisor)
+            return self._busy(wanted, but)
         others = (entry.supervisor for entry in self._entries.values())
-        return any(other.state is State.STARTING and other.plan is not None and not other.plan.gpus for other in others)
+        return [one.id for one in others if one.state is State.STARTING and one.plan is not None and not one.plan.gpus]
 
     async def _plan_and_start(self, entry: Entry) -> None:
         """Plan with what is free now, and start unless somebody is busy there: then plan again later."""
@@ -203,14 +216,14 @@ class Placement:
         try:
             while supervisor.due:
                 pumped = self._pumped
-                planned = await self._prospects.plan(entry.wish, self.busy_gpus(), self.alive())
+                planned = await self.prospects.plan(entry.wish, self.busy_gpus(), self.alive())
                 if self._pumped != pumped:
                     continue
                 if isinstance(planned, Failure) and self._passes(planned, supervisor):
                     await self.changed.wait(_REPLAN_SECONDS)
-                elif isinstance(planned, Failure) and not self._may_fit_soon(planned):
+                elif isinstance(planned, Failure) and not self.may_fit_soon(planned):
                     supervisor.fail(planned)
-                elif isinstance(planned, Plan) and not self._must_wait(planned, supervisor):
+                elif isinstance(planned, Plan) and not self.in_the_way(planned, supervisor):
                     supervisor.consider(planned)
                     await self._journal.save()
                     if self._pumped == pumped:
@@ -227,10 +240,10 @@ class Placement:
         """Tell whether what is in the way of a restart may go by itself: somebody has a lease, and the plan worked."""
         return supervisor.state is State.BACKOFF and failure.reason in _PASSING
 
-    def _may_fit_soon(self, failure: Failure) -> bool:
-        """Tell whether an engine that is on its way out may give back what is missing."""
-        ending = any(entry.supervisor.state.ending for entry in self._entries.values())
-        return ending and failure.reason == "GPU_MEMORY_EXHAUSTED"
+    def may_fit_soon(self, failure: Failure) -> list[str]:
+        """Name the engines on their way out that may give back what is missing."""
+        ending = [entry.supervisor.id for entry in self._entries.values() if entry.supervisor.state.ending]
+        return ending if failure.reason == "GPU_MEMORY_EXHAUSTED" else []
 
 
 def _uuids(planned: Plan | None) -> frozenset[str]:

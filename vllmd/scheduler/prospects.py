@@ -6,15 +6,16 @@ from collections.abc import Collection, Sequence
 
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.ground import Ground
-from vllmd.errors import InvalidRequest, NotFound, NotPossible, VllmdError
+from vllmd.errors import Denied, InvalidRequest, NotFound, NotPossible, VllmdError
 from vllmd.gpu.inventory import Gpu, GpuLink, Inventory
 from vllmd.gpu.quarantine import Quarantines
-from vllmd.models import files
+from vllmd.models import adapters, files
 from vllmd.models.facts import ModelFacts
 from vllmd.planner.choice import Infeasible
+from vllmd.planner.lora import Adapters
 from vllmd.planner.planning import Plan
 from vllmd.planner.profile import nothing_known
-from vllmd.planner.remedies import plan
+from vllmd.planner.remedies import left, plan
 from vllmd.planner.request import Request, Tenant
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.wish import Wish
@@ -35,24 +36,34 @@ class Prospects:
         self._ground = ground
         self._quarantines = quarantines
 
-    async def plan(self, wish: Wish, busy: Collection[str], engines: Sequence[Entry]) -> Plan | Failure:
+    async def plan(
+        self,
+        wish: Wish,
+        busy: Collection[str] | None,
+        engines: Sequence[Entry],
+        gone: Collection[str] = (),
+    ) -> Plan | Failure:
         """Plan an engine.
 
         Args:
             wish: what is wanted.
-            busy: UUIDs of the GPUs on which an engine starts or ends, where a look tells nothing for long.
+            busy: UUIDs of the GPUs on which an engine starts or ends, where a look tells nothing for long; `None` to
+                learn nothing from the look, as nothing may come of it.
             engines: those that have not ended, and could make room.
+            gone: ids of engines that are seen as if they had left already.
         """
         try:  # before the GPUs are looked at, since the hub may take its time
             facts = await self._facts_of(wish)
+            rank = await self._rank_of(wish)
         except VllmdError as error:
-            invalid = isinstance(error, InvalidRequest | NotFound | NotPossible)
+            invalid = isinstance(error, InvalidRequest | NotFound | NotPossible | Denied)
             return Failure(error.reason, error.message, (), tuple(error.metadata.items()), invalid)
         inventory = await self._ground.monitor.snapshot()
         if not inventory.available:
-            return Failure("NVML_UNAVAILABLE", f"The GPUs can't be asked for: {inventory.error}.")
+            message = f"The GPUs can't be asked for: {inventory.error}."
+            return Failure("NVML_UNAVAILABLE", message, (), (("error", inventory.error),))
         for gpu in inventory.gpus:
-            if gpu.uuid not in busy and gpu.uuid not in self._quarantines:
+            if busy is not None and gpu.uuid not in busy and gpu.uuid not in self._quarantines:
                 self._ground.ledger.observe(gpu)
         lost = frozenset(loss.uuid for loss in self._ground.losses.all())
         free = [gpu for gpu in inventory.gpus if gpu.uuid not in self._quarantines and gpu.uuid not in lost]
@@ -61,16 +72,19 @@ class Prospects:
         if inventory.gpus and not free:
             return Failure("GPU_QUARANTINED", "Every GPU of this host is in quarantine: vllmd-cli status says why.")
         await self._ground.profiles.prepare()  # for lookups, which plans can't wait for
-        result = plan(self._request(wish, facts, free, inventory.links, engines))
+        request = self._request(wish, facts, Adapters(wish.lora, rank), free, inventory.links, engines)
+        result = plan(left(request, (one for one in request.tenants if one.name in gone)))
         return result if isinstance(result, Plan) else self._failure(result, inventory, free, lost)
 
     def _failure(self, result: Infeasible, inventory: Inventory, free: Sequence[Gpu], lost: frozenset[str]) -> Failure:
+        numbers = tuple((name, str(number)) for name, number in result.numbers.items())
         away = len(inventory.gpus) - len(free) + len(lost - {gpu.uuid for gpu in inventory.gpus})
         if result.reason == "NOT_ENOUGH_GPUS" and away:
             reason = "GPU_LOST" if lost else "GPU_QUARANTINED"
-            return Failure(reason, f"{result.message} {away} more are lost or in quarantine: see vllmd-cli status.")
-        numbers = tuple((name, str(number)) for name, number in result.numbers.items())
-        return Failure(result.reason, result.advice, (), numbers, result.invalid)
+            message = f"{result.message} {away} more are lost or in quarantine: see vllmd-cli status."
+            return Failure(reason, message, (), (*numbers, ("gpus_away", str(away))))
+        remedies = (("remedies", result.help),) if result.remedies else ()
+        return Failure(result.reason, result.advice, (), (*numbers, *remedies), result.invalid)
 
     async def _facts_of(self, wish: Wish) -> ModelFacts | None:
         if self._ground.backend != "vllm":
@@ -82,10 +96,19 @@ class Prospects:
         interpreter = None if _FETCHED_OTHERWISE & set_here else self._ground.interpreter
         return await files.facts_of(wish.model, wish.revision, interpreter)
 
+    async def _rank_of(self, wish: Wish) -> int | None:
+        try:
+            return await adapters.largest_rank(wish.lora) or None
+        except VllmdError:
+            if self._ground.backend == "vllm":
+                raise
+            return None  # a fake engine needs no adapters either
+
     def _request(
         self,
         wish: Wish,
         facts: ModelFacts | None,
+        lora: Adapters,
         free: Sequence[Gpu],
         links: tuple[GpuLink, ...],
         engines: Sequence[Entry],
@@ -100,6 +123,7 @@ class Prospects:
             auto=wish.auto_config,
             profiles=self._ground.profiles.lookup if self._ground.backend == "vllm" else nothing_known,
             tenants=self._tenants(engines, free),
+            adapters=lora,
         )
 
     def _tenants(self, engines: Sequence[Entry], gpus: Sequence[Gpu]) -> tuple[Tenant, ...]:

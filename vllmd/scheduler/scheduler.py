@@ -8,10 +8,11 @@ import pathlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 from vllmd.config import Rules
 from vllmd.engines.ground import Ground
+from vllmd.engines.outdated import GenerateOptions
 from vllmd.engines.state import State
 from vllmd.engines.streams import Stream
 from vllmd.errors import Exhausted, NotFound, Unavailable
@@ -40,13 +41,7 @@ class Scheduler:
         journal: where what a later daemon has to know is written down; `None` for nowhere.
     """
 
-    def __init__(
-        self,
-        ground: Ground,
-        quarantines: Quarantines,
-        *,
-        journal: pathlib.Path | None = None,
-    ) -> None:
+    def __init__(self, ground: Ground, quarantines: Quarantines, *, journal: pathlib.Path | None = None) -> None:
         self.draining = False
         self.upgrading = False
         self.leases = LeaseBook()
@@ -90,10 +85,9 @@ class Scheduler:
             InvalidRequest: the wish can't be granted as it is.
             Unavailable: the daemon is draining.
         """
-        self._refuse_if_leaving()
+        self.refuse_if_leaving()
         self.admission.check(wish)
-        found = (entry for entry in self.engines.entries() if entry.usable and entry.satisfies(wish))
-        entry = next(found, None) or self.engines.add(wish)
+        entry = self.engines.sharing(wish) or self.engines.add(wish)
         entry.waiting += 1
         self._settle(entry)
         try:
@@ -106,7 +100,8 @@ class Scheduler:
         if self.upgrading:
             raise leaving.upgrading()
 
-    def _refuse_if_leaving(self) -> None:
+    def refuse_if_leaving(self) -> None:
+        """Raise `Unavailable` if there is to be no new work, as the daemon ends or is upgraded."""
         self.refuse_if_upgrading()
         if self.draining:
             raise Unavailable("DRAINING", "The daemon is shutting down and takes no new work.", 10.0)
@@ -189,34 +184,42 @@ class Scheduler:
             await entry.supervisor.ended()
 
     @contextlib.contextmanager
-    def generating(self, lease_id: str, engine_id: str, prompt: Prompt, params: dict[str, Any]) -> Iterator[Stream]:
-        """Run one generation, on a lease or on an engine by name; leaving aborts what is not finished.
+    def using(self, lease_id: str, engine_id: str) -> Iterator[Entry]:
+        """Keep an engine for as long as something is asked of it, on a lease or by its name.
 
         Raises:
             NotFound: there is no such lease or engine.
-            NotPossible: the engine is not ready.
+            NotPossible: the engine is not ready, or was started by a vllmd that can't do it.
             VllmdError: the engine has ended.
         """
-        self._refuse_if_leaving()
+        self.refuse_if_leaving()
         lease = self.lease(lease_id) if lease_id else None
         entry = self.engines.get(lease.engine_id if lease is not None else engine_id)
-        link = entry.supervisor.link
-        if entry.supervisor.state is not State.READY or link is None or entry.stop_reason is not None:
-            first = entry.loading and not entry.supervisor.restarting
-            raise entry.not_ready() if first else entry.supervisor.error()
-        stream = link.start(prompt, params)  # before anything is counted: a prompt may be one that can't be sent
+        entry.link()  # it serves, or is not used at all
         entry.using += 1
         if lease is not None:
             self.leases.begin_use(lease)
         self._settle(entry)
         try:
-            yield stream
+            yield entry
         finally:
-            link.end(stream)
             entry.using -= 1
             if lease is not None:
                 self.leases.end_use(lease, time.monotonic())
             self._settle(entry)
+
+    @contextlib.contextmanager
+    def generating(
+        self, lease_id: str, engine_id: str, prompt: Prompt, params: dict[str, Any], **options: Unpack[GenerateOptions]
+    ) -> Iterator[Stream]:
+        """Run one generation; leaving aborts what is not finished. Raises as `using` and `Link.start` do."""
+        with self.using(lease_id, engine_id) as entry:
+            link = entry.link()
+            stream = link.start(prompt, params, **options)
+            try:
+                yield stream
+            finally:
+                link.end(stream)
 
     def _wanted(self, entry: Entry) -> str:
         return entry.wanted(self.leases)

@@ -23,6 +23,8 @@ class Wish:
     auto_config: bool = True
     use_case: str = ""
     """What for; empty for nothing in particular."""
+    lora: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """LoRA adapters that requests may name: their directories, by name."""
 
     @property
     def wanted_args(self) -> dict[str, Any]:
@@ -38,11 +40,13 @@ def satisfies(made_for: Wish, effective: Mapping[str, Any] | None, wish: Wish) -
         effective: its engine arguments; `None` before it has a plan.
         wish: what is wanted now. A use case that it names must be the engine's. What it leaves open may have any value
             that the plan chose, or that another client set if that is a matter of size alone: nobody is answered by a
-            model that somebody else has altered.
+            model that somebody else has altered. LoRA adapters that others asked for alter nothing for who names none.
     """
     if (made_for.model, made_for.revision) != (wish.model, wish.revision):
         return False
     if wish.use_case and wish.use_case != made_for.use_case:
+        return False
+    if not wish.lora.items() <= made_for.lora.items():
         return False
     if _canonical(made_for.wanted_args) == _canonical(wish.wanted_args) and made_for.auto_config == wish.auto_config:
         return True

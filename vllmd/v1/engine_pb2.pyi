@@ -135,6 +135,7 @@ class Engine(_message.Message):
     ADOPTED_FIELD_NUMBER: _builtins.int
     USE_CASE_FIELD_NUMBER: _builtins.int
     PLANNED_MEMORY_FIELD_NUMBER: _builtins.int
+    LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, such as `engines/qwen3-8b-3f2a`."""
     model: _builtins.str
@@ -148,7 +149,7 @@ class Engine(_message.Message):
     lease_count: _builtins.int
     """Leases that keep it loaded."""
     running_count: _builtins.int
-    """Generate calls in flight."""
+    """Calls in flight that use it: Generate, Embed and their like; a batch is one."""
     generated_token_count: _builtins.int
     """Tokens generated since it became ready."""
     tokens_per_second: _builtins.float
@@ -207,6 +208,10 @@ class Engine(_message.Message):
     def planned_memory(self) -> Global___GpuMemory:
         """What the plan reckons with. Unset where it runs on the CPU, or nothing is known of the model."""
 
+    @_builtins.property
+    def lora_adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraAdapter]:
+        """The LoRA adapters that Generate may name."""
+
     def __init__(
         self,
         *,
@@ -234,14 +239,41 @@ class Engine(_message.Message):
         adopted: _builtins.bool = ...,
         use_case: Global___UseCase.ValueType = ...,
         planned_memory: Global___GpuMemory | None = ...,
+        lora_adapters: _abc.Iterable[Global___LoraAdapter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "next_start_time", b"next_start_time", "planned_memory", b"planned_memory", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "create_time", b"create_time", "effective_args", b"effective_args", "failure", b"failure", "generated_token_count", b"generated_token_count", "gpus", b"gpus", "lease_count", b"lease_count", "model", b"model", "name", b"name", "next_start_time", b"next_start_time", "pid", b"pid", "planned_memory", b"planned_memory", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args", "restart_count", b"restart_count", "revision", b"revision", "running_count", b"running_count", "state", b"state", "tokens_per_second", b"tokens_per_second", "transitions", b"transitions", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "create_time", b"create_time", "effective_args", b"effective_args", "failure", b"failure", "generated_token_count", b"generated_token_count", "gpus", b"gpus", "lease_count", b"lease_count", "lora_adapters", b"lora_adapters", "model", b"model", "name", b"name", "next_start_time", b"next_start_time", "pid", b"pid", "planned_memory", b"planned_memory", "progress", b"progress", "ready_time", b"ready_time", "reclaim", b"reclaim", "report", b"report", "requested_args", b"requested_args", "restart_count", b"restart_count", "revision", b"revision", "running_count", b"running_count", "state", b"state", "tokens_per_second", b"tokens_per_second", "transitions", b"transitions", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Engine: _TypeAlias = Engine  # noqa: Y015
+
+@_typing.final
+class LoraAdapter(_message.Message):
+    """A LoRA adapter of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What Generate calls it, such as `sql`. Letters, digits, `.`, `_` and `-`, at most 64."""
+    path: _builtins.str
+    """An absolute path of a directory on the host, below the roots that are allowed for models."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoraAdapter: _TypeAlias = LoraAdapter  # noqa: Y015
 
 @_typing.final
 class LoadProgress(_message.Message):
@@ -423,6 +455,7 @@ class EngineReport(_message.Message):
     DTYPE_FIELD_NUMBER: _builtins.int
     LOAD_DURATION_FIELD_NUMBER: _builtins.int
     MEASURED_MEMORY_FIELD_NUMBER: _builtins.int
+    RUNNER_TYPE_FIELD_NUMBER: _builtins.int
     vllm_version: _builtins.str
     """vLLM's version, such as `0.25.1`."""
     max_model_len: _builtins.int
@@ -431,6 +464,8 @@ class EngineReport(_message.Message):
     """Tokens that the KV cache holds over all sequences. Unset if vLLM does not say."""
     dtype: _builtins.str
     """Weights' and activations' dtype, such as `bfloat16`."""
+    runner_type: _builtins.str
+    """What it is for, in vLLM's words: `generate`, or `pooling`, which Embed takes."""
     @_builtins.property
     def load_duration(self) -> _duration_pb2.Duration:
         """Time from the creation of its processes until it was ready."""
@@ -450,10 +485,11 @@ class EngineReport(_message.Message):
         dtype: _builtins.str = ...,
         load_duration: _duration_pb2.Duration | None = ...,
         measured_memory: Global___GpuMemory | None = ...,
+        runner_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration", "measured_memory", b"measured_memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "dtype", b"dtype", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration", "max_model_len", b"max_model_len", "measured_memory", b"measured_memory", "vllm_version", b"vllm_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens", "dtype", b"dtype", "kv_cache_tokens", b"kv_cache_tokens", "load_duration", b"load_duration", "max_model_len", b"max_model_len", "measured_memory", b"measured_memory", "runner_type", b"runner_type", "vllm_version", b"vllm_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__kv_cache_tokens: _TypeAlias = _typing.Literal["kv_cache_tokens"]  # noqa: Y015
     _WhichOneofArgType__kv_cache_tokens: _TypeAlias = _typing.Literal["_kv_cache_tokens", b"_kv_cache_tokens"]  # noqa: Y015

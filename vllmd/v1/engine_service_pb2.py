@@ -28,7 +28,7 @@ from vllmd.v1 import engine_pb2 as vllmd_dot_v1_dot_engine__pb2
 from vllmd.v1 import generation_pb2 as vllmd_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvllmd/v1/engine_service.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x15vllmd/v1/engine.proto\x1a\x19vllmd/v1/generation.proto\"\xdf\x01\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12,\n\x0b\x65ngine_args\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x13\x64isable_auto_config\x18\x04 \x01(\x08\x12,\n\tlease_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04hold\x18\x06 \x01(\x08\x12#\n\x08use_case\x18\x07 \x01(\x0e\x32\x11.vllmd.v1.UseCase\"r\n\x11LoadModelResponse\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.vllmd.v1.LoadProgressH\x00\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x15.vllmd.v1.LoadedModelH\x00\x42\x08\n\x06update\"_\n\x0bLoadedModel\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\x12 \n\x06\x65ngine\x18\x02 \x01(\x0b\x32\x10.vllmd.v1.Engine\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"\xcc\x01\n\x0fGenerateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\'\n\x06tokens\x18\x04 \x01(\x0b\x32\x15.vllmd.v1.TokenPromptH\x00\x12$\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x14.vllmd.v1.ChatPromptH\x00\x12\x31\n\x0fsampling_params\x18\x06 \x01(\x0b\x32\x18.vllmd.v1.SamplingParamsB\x08\n\x06prompt\"\xbb\x01\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12-\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.FinishReason\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.vllmd.v1.Usage\x12\"\n\x07timings\x18\x06 \x01(\x0b\x32\x11.vllmd.v1.Timings\"\x1f\n\x0eReleaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"3\n\x0fReleaseResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"J\n\x11RenewLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x12RenewLeaseResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\";\n\x12ListEnginesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListEnginesResponse\x12!\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10GetEngineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetEngineResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine2\xb7\x03\n\rEngineService\x12\x46\n\tLoadModel\x12\x1a.vllmd.v1.LoadModelRequest\x1a\x1b.vllmd.v1.LoadModelResponse0\x01\x12\x43\n\x08Generate\x12\x19.vllmd.v1.GenerateRequest\x1a\x1a.vllmd.v1.GenerateResponse0\x01\x12>\n\x07Release\x12\x18.vllmd.v1.ReleaseRequest\x1a\x19.vllmd.v1.ReleaseResponse\x12G\n\nRenewLease\x12\x1b.vllmd.v1.RenewLeaseRequest\x1a\x1c.vllmd.v1.RenewLeaseResponse\x12J\n\x0bListEngines\x12\x1c.vllmd.v1.ListEnginesRequest\x1a\x1d.vllmd.v1.ListEnginesResponse\x12\x44\n\tGetEngine\x12\x1a.vllmd.v1.GetEngineRequest\x1a\x1b.vllmd.v1.GetEngineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvllmd/v1/engine_service.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x15vllmd/v1/engine.proto\x1a\x19vllmd/v1/generation.proto\"\x8d\x02\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12,\n\x0b\x65ngine_args\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x13\x64isable_auto_config\x18\x04 \x01(\x08\x12,\n\tlease_ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04hold\x18\x06 \x01(\x08\x12#\n\x08use_case\x18\x07 \x01(\x0e\x32\x11.vllmd.v1.UseCase\x12,\n\rlora_adapters\x18\x08 \x03(\x0b\x32\x15.vllmd.v1.LoraAdapter\"r\n\x11LoadModelResponse\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.vllmd.v1.LoadProgressH\x00\x12\'\n\x06loaded\x18\x02 \x01(\x0b\x32\x15.vllmd.v1.LoadedModelH\x00\x42\x08\n\x06update\"_\n\x0bLoadedModel\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\x12 \n\x06\x65ngine\x18\x02 \x01(\x0b\x32\x10.vllmd.v1.Engine\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"\x80\x02\n\x0fGenerateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\'\n\x06tokens\x18\x04 \x01(\x0b\x32\x15.vllmd.v1.TokenPromptH\x00\x12$\n\x04\x63hat\x18\x05 \x01(\x0b\x32\x14.vllmd.v1.ChatPromptH\x00\x12\x31\n\x0fsampling_params\x18\x06 \x01(\x0b\x32\x18.vllmd.v1.SamplingParams\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x12\n\ncache_salt\x18\x08 \x01(\t\x12\x0c\n\x04lora\x18\t \x01(\tB\x08\n\x06prompt\"\xa7\x02\n\x10GenerateResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12-\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.FinishReason\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.vllmd.v1.Usage\x12\"\n\x07timings\x18\x06 \x01(\x0b\x32\x11.vllmd.v1.Timings\x12\r\n\x05index\x18\x07 \x01(\x05\x12)\n\x08logprobs\x18\x08 \x03(\x0b\x32\x17.vllmd.v1.TokenLogprobs\x12\x30\n\x0fprompt_logprobs\x18\t \x03(\x0b\x32\x17.vllmd.v1.TokenLogprobs\"\xbf\x01\n\x14GenerateBatchRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12!\n\x07prompts\x18\x03 \x03(\x0b\x32\x10.vllmd.v1.Prompt\x12\x31\n\x0fsampling_params\x18\x04 \x01(\x0b\x32\x18.vllmd.v1.SamplingParams\x12\x10\n\x08priority\x18\x05 \x01(\x05\x12\x12\n\ncache_salt\x18\x06 \x01(\t\x12\x0c\n\x04lora\x18\x07 \x01(\t\"\x88\x01\n\x15GenerateBatchResponse\x12\x14\n\x0cprompt_index\x18\x01 \x01(\x05\x12(\n\tgenerated\x18\x02 \x01(\x0b\x32\x13.vllmd.v1.GeneratedH\x00\x12$\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x11.vllmd.v1.FailureH\x00\x42\t\n\x07outcome\"\xac\x01\n\tGenerated\x12)\n\x0b\x63ompletions\x18\x01 \x03(\x0b\x32\x14.vllmd.v1.Completion\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.vllmd.v1.Usage\x12\"\n\x07timings\x18\x03 \x01(\x0b\x32\x11.vllmd.v1.Timings\x12\x30\n\x0fprompt_logprobs\x18\x04 \x03(\x0b\x32\x17.vllmd.v1.TokenLogprobs\"\x9c\x01\n\nCompletion\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12-\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x16.vllmd.v1.FinishReason\x12\x13\n\x0bstop_reason\x18\x04 \x01(\t\x12)\n\x08logprobs\x18\x05 \x03(\x0b\x32\x17.vllmd.v1.TokenLogprobs\"\xfd\x01\n\x0c\x45mbedRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12 \n\x06inputs\x18\x03 \x03(\x0b\x32\x10.vllmd.v1.Prompt\x12\x17\n\ndimensions\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tnormalize\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12#\n\x16truncate_prompt_tokens\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x10\n\x08priority\x18\x07 \x01(\x05\x12\x0c\n\x04lora\x18\x08 \x01(\tB\r\n\x0b_dimensionsB\x0c\n\n_normalizeB\x19\n\x17_truncate_prompt_tokens\"\x7f\n\rEmbedResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\x05\x12(\n\tembedding\x18\x02 \x01(\x0b\x32\x13.vllmd.v1.EmbeddingH\x00\x12$\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x11.vllmd.v1.FailureH\x00\x42\t\n\x07outcome\"2\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x05\"\xa6\x01\n\x0fTokenizeRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12 \n\x06prompt\x18\x03 \x01(\x0b\x32\x10.vllmd.v1.Prompt\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x1a\n\x12return_token_texts\x18\x05 \x01(\x08\x42\x15\n\x13_add_special_tokens\"Q\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\x12\x13\n\x0btoken_texts\x18\x02 \x03(\t\x12\x15\n\rmax_model_len\x18\x03 \x01(\x05\"b\n\x11\x44\x65tokenizeRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x1b\n\x13skip_special_tokens\x18\x04 \x01(\x08\"\"\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xd1\x01\n\x10PlanModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12,\n\x0b\x65ngine_args\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x13\x64isable_auto_config\x18\x04 \x01(\x08\x12#\n\x08use_case\x18\x05 \x01(\x0e\x32\x11.vllmd.v1.UseCase\x12,\n\rlora_adapters\x18\x06 \x03(\x0b\x32\x15.vllmd.v1.LoraAdapter\"\xac\x01\n\x11PlanModelResponse\x12+\n\x0e\x65\x66\x66\x65\x63tive_args\x18\x01 \x03(\x0b\x32\x13.vllmd.v1.EngineArg\x12\x0c\n\x04gpus\x18\x02 \x03(\t\x12+\n\x0eplanned_memory\x18\x03 \x01(\x0b\x32\x13.vllmd.v1.GpuMemory\x12\x15\n\rshared_engine\x18\x04 \x01(\t\x12\x18\n\x10\x62locking_engines\x18\x05 \x03(\t\"\x1f\n\x0eReleaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\"3\n\x0fReleaseResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"J\n\x11RenewLeaseRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x12RenewLeaseResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.vllmd.v1.Lease\";\n\x12ListEnginesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x13ListEnginesResponse\x12!\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x10GetEngineRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x11GetEngineResponse\x12 \n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x10.vllmd.v1.Engine\"T\n\x13WatchEnginesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0cmin_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x14WatchEnginesResponse\x12!\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x10.vllmd.v1.Engine\x12\x19\n\x11\x66orgotten_engines\x18\x02 \x03(\t2\xea\x06\n\rEngineService\x12\x46\n\tLoadModel\x12\x1a.vllmd.v1.LoadModelRequest\x1a\x1b.vllmd.v1.LoadModelResponse0\x01\x12\x43\n\x08Generate\x12\x19.vllmd.v1.GenerateRequest\x1a\x1a.vllmd.v1.GenerateResponse0\x01\x12R\n\rGenerateBatch\x12\x1e.vllmd.v1.GenerateBatchRequest\x1a\x1f.vllmd.v1.GenerateBatchResponse0\x01\x12:\n\x05\x45mbed\x12\x16.vllmd.v1.EmbedRequest\x1a\x17.vllmd.v1.EmbedResponse0\x01\x12\x41\n\x08Tokenize\x12\x19.vllmd.v1.TokenizeRequest\x1a\x1a.vllmd.v1.TokenizeResponse\x12G\n\nDetokenize\x12\x1b.vllmd.v1.DetokenizeRequest\x1a\x1c.vllmd.v1.DetokenizeResponse\x12\x44\n\tPlanModel\x12\x1a.vllmd.v1.PlanModelRequest\x1a\x1b.vllmd.v1.PlanModelResponse\x12>\n\x07Release\x12\x18.vllmd.v1.ReleaseRequest\x1a\x19.vllmd.v1.ReleaseResponse\x12G\n\nRenewLease\x12\x1b.vllmd.v1.RenewLeaseRequest\x1a\x1c.vllmd.v1.RenewLeaseResponse\x12J\n\x0bListEngines\x12\x1c.vllmd.v1.ListEnginesRequest\x1a\x1d.vllmd.v1.ListEnginesResponse\x12\x44\n\tGetEngine\x12\x1a.vllmd.v1.GetEngineRequest\x1a\x1b.vllmd.v1.GetEngineResponse\x12O\n\x0cWatchEngines\x12\x1d.vllmd.v1.WatchEnginesRequest\x1a\x1e.vllmd.v1.WatchEnginesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,31 +36,61 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vllmd.v1.engine_service_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOADMODELREQUEST']._serialized_start=156
-  _globals['_LOADMODELREQUEST']._serialized_end=379
-  _globals['_LOADMODELRESPONSE']._serialized_start=381
-  _globals['_LOADMODELRESPONSE']._serialized_end=495
-  _globals['_LOADEDMODEL']._serialized_start=497
-  _globals['_LOADEDMODEL']._serialized_end=592
-  _globals['_GENERATEREQUEST']._serialized_start=595
-  _globals['_GENERATEREQUEST']._serialized_end=799
-  _globals['_GENERATERESPONSE']._serialized_start=802
-  _globals['_GENERATERESPONSE']._serialized_end=989
-  _globals['_RELEASEREQUEST']._serialized_start=991
-  _globals['_RELEASEREQUEST']._serialized_end=1022
-  _globals['_RELEASERESPONSE']._serialized_start=1024
-  _globals['_RELEASERESPONSE']._serialized_end=1075
-  _globals['_RENEWLEASEREQUEST']._serialized_start=1077
-  _globals['_RENEWLEASEREQUEST']._serialized_end=1151
-  _globals['_RENEWLEASERESPONSE']._serialized_start=1153
-  _globals['_RENEWLEASERESPONSE']._serialized_end=1205
-  _globals['_LISTENGINESREQUEST']._serialized_start=1207
-  _globals['_LISTENGINESREQUEST']._serialized_end=1266
-  _globals['_LISTENGINESRESPONSE']._serialized_start=1268
-  _globals['_LISTENGINESRESPONSE']._serialized_end=1349
-  _globals['_GETENGINEREQUEST']._serialized_start=1351
-  _globals['_GETENGINEREQUEST']._serialized_end=1383
-  _globals['_GETENGINERESPONSE']._serialized_start=1385
-  _globals['_GETENGINERESPONSE']._serialized_end=1438
-  _globals['_ENGINESERVICE']._serialized_start=1441
-  _globals['_ENGINESERVICE']._serialized_end=1880
+  _globals['_LOADMODELREQUEST']._serialized_end=425
+  _globals['_LOADMODELRESPONSE']._serialized_start=427
+  _globals['_LOADMODELRESPONSE']._serialized_end=541
+  _globals['_LOADEDMODEL']._serialized_start=543
+  _globals['_LOADEDMODEL']._serialized_end=638
+  _globals['_GENERATEREQUEST']._serialized_start=641
+  _globals['_GENERATEREQUEST']._serialized_end=897
+  _globals['_GENERATERESPONSE']._serialized_start=900
+  _globals['_GENERATERESPONSE']._serialized_end=1195
+  _globals['_GENERATEBATCHREQUEST']._serialized_start=1198
+  _globals['_GENERATEBATCHREQUEST']._serialized_end=1389
+  _globals['_GENERATEBATCHRESPONSE']._serialized_start=1392
+  _globals['_GENERATEBATCHRESPONSE']._serialized_end=1528
+  _globals['_GENERATED']._serialized_start=1531
+  _globals['_GENERATED']._serialized_end=1703
+  _globals['_COMPLETION']._serialized_start=1706
+  _globals['_COMPLETION']._serialized_end=1862
+  _globals['_EMBEDREQUEST']._serialized_start=1865
+  _globals['_EMBEDREQUEST']._serialized_end=2118
+  _globals['_EMBEDRESPONSE']._serialized_start=2120
+  _globals['_EMBEDRESPONSE']._serialized_end=2247
+  _globals['_EMBEDDING']._serialized_start=2249
+  _globals['_EMBEDDING']._serialized_end=2299
+  _globals['_TOKENIZEREQUEST']._serialized_start=2302
+  _globals['_TOKENIZEREQUEST']._serialized_end=2468
+  _globals['_TOKENIZERESPONSE']._serialized_start=2470
+  _globals['_TOKENIZERESPONSE']._serialized_end=2551
+  _globals['_DETOKENIZEREQUEST']._serialized_start=2553
+  _globals['_DETOKENIZEREQUEST']._serialized_end=2651
+  _globals['_DETOKENIZERESPONSE']._serialized_start=2653
+  _globals['_DETOKENIZERESPONSE']._serialized_end=2687
+  _globals['_PLANMODELREQUEST']._serialized_start=2690
+  _globals['_PLANMODELREQUEST']._serialized_end=2899
+  _globals['_PLANMODELRESPONSE']._serialized_start=2902
+  _globals['_PLANMODELRESPONSE']._serialized_end=3074
+  _globals['_RELEASEREQUEST']._serialized_start=3076
+  _globals['_RELEASEREQUEST']._serialized_end=3107
+  _globals['_RELEASERESPONSE']._serialized_start=3109
+  _globals['_RELEASERESPONSE']._serialized_end=3160
+  _globals['_RENEWLEASEREQUEST']._serialized_start=3162
+  _globals['_RENEWLEASEREQUEST']._serialized_end=3236
+  _globals['_RENEWLEASERESPONSE']._serialized_start=3238
+  _globals['_RENEWLEASERESPONSE']._serialized_end=3290
+  _globals['_LISTENGINESREQUEST']._serialized_start=3292
+  _globals['_LISTENGINESREQUEST']._serialized_end=3351
+  _globals['_LISTENGINESRESPONSE']._serialized_start=3353
+  _globals['_LISTENGINESRESPONSE']._serialized_end=3434
+  _globals['_GETENGINEREQUEST']._serialized_start=3436
+  _globals['_GETENGINEREQUEST']._serialized_end=3468
+  _globals['_GETENGINERESPONSE']._serialized_start=3470
+  _globals['_GETENGINERESPONSE']._serialized_end=3523
+  _globals['_WATCHENGINESREQUEST']._serialized_start=3525
+  _globals['_WATCHENGINESREQUEST']._serialized_end=3609
+  _globals['_WATCHENGINESRESPONSE']._serialized_start=3611
+  _globals['_WATCHENGINESRESPONSE']._serialized_end=3695
+  _globals['_ENGINESERVICE']._serialized_start=3698
+  _globals['_ENGINESERVICE']._serialized_end=4572
 # @@protoc_insertion_point(module_scope)

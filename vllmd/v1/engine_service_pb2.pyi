@@ -35,6 +35,7 @@ class LoadModelRequest(_message.Message):
     LEASE_TTL_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
     USE_CASE_FIELD_NUMBER: _builtins.int
+    LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A Hugging Face id such as `Qwen/Qwen3-8B`, or an absolute path of a directory on the host. Required."""
     revision: _builtins.str
@@ -57,6 +58,13 @@ class LoadModelRequest(_message.Message):
     def lease_ttl(self) -> _duration_pb2.Duration:
         """How long the lease lasts without a running Generate or a RenewLease. Default 5 minutes, at most 24 hours."""
 
+    @_builtins.property
+    def lora_adapters(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.LoraAdapter]:
+        """LoRA adapters that Generate may name, at most 64. `enable_lora`, `max_lora_rank`, `max_loras` and `max_cpu_loras` follow
+        from them where `engine_args` leaves them open, without auto-config as well. An engine that has all of them may be
+        shared, also if it has more.
+        """
+
     def __init__(
         self,
         *,
@@ -67,10 +75,11 @@ class LoadModelRequest(_message.Message):
         lease_ttl: _duration_pb2.Duration | None = ...,
         hold: _builtins.bool = ...,
         use_case: _engine_pb2.UseCase.ValueType = ...,
+        lora_adapters: _abc.Iterable[_engine_pb2.LoraAdapter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["engine_args", b"engine_args", "lease_ttl", b"lease_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_auto_config", b"disable_auto_config", "engine_args", b"engine_args", "hold", b"hold", "lease_ttl", b"lease_ttl", "model", b"model", "revision", b"revision", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_auto_config", b"disable_auto_config", "engine_args", b"engine_args", "hold", b"hold", "lease_ttl", b"lease_ttl", "lora_adapters", b"lora_adapters", "model", b"model", "revision", b"revision", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,12 +163,25 @@ class GenerateRequest(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
     SAMPLING_PARAMS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
     lease: _builtins.str
     """The lease from LoadModel, such as `leases/5d41…`. Using it extends it. Give this or `engine`."""
     engine: _builtins.str
     """An engine, such as `engines/qwen3-8b-3f2a`, to use without a lease: it stays loaded for this call."""
     text: _builtins.str
     """Text, tokenized as it is."""
+    priority: _builtins.int
+    """Lower ones are scheduled first, with an engine whose `scheduling_policy` is `priority`; FAILED_PRECONDITION
+    `PRIORITY_UNSUPPORTED` with another, unless it is 0. Default 0.
+    """
+    cache_salt: _builtins.str
+    """Only prompts of the same salt share what the prefix cache holds, so that nobody can tell by the time what others ask."""
+    lora: _builtins.str
+    """The LoRA adapter to use, by the name that LoadModel gave it. NOT_FOUND `LORA_NOT_FOUND` if there is none. Default: the
+    model alone.
+    """
     @_builtins.property
     def tokens(self) -> _generation_pb2.TokenPrompt:
         """Token ids."""
@@ -181,10 +203,13 @@ class GenerateRequest(_message.Message):
         tokens: _generation_pb2.TokenPrompt | None = ...,
         chat: _generation_pb2.ChatPrompt | None = ...,
         sampling_params: _generation_pb2.SamplingParams | None = ...,
+        priority: _builtins.int = ...,
+        cache_salt: _builtins.str = ...,
+        lora: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "prompt", b"prompt", "sampling_params", b"sampling_params", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "engine", b"engine", "lease", b"lease", "prompt", b"prompt", "sampling_params", b"sampling_params", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "chat", b"chat", "engine", b"engine", "lease", b"lease", "lora", b"lora", "priority", b"priority", "prompt", b"prompt", "sampling_params", b"sampling_params", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "tokens", "chat"]  # noqa: Y015
     _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
@@ -194,7 +219,9 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
-    """The next tokens. The last response has a finish reason, the usage and the timings."""
+    """The next tokens of a completion. The last response of each has its finish reason; the last of all has the usage and the
+    timings as well.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -204,12 +231,17 @@ class GenerateResponse(_message.Message):
     STOP_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text since the last response. May be empty while a character or a possible stop string is incomplete."""
     finish_reason: _generation_pb2.FinishReason.ValueType
-    """Why the generation ended. Set in the last response only."""
+    """Why the completion ended. Set in its last response only."""
     stop_reason: _builtins.str
     """The stop string, or the stop token's id, that ended it. Empty otherwise."""
+    index: _builtins.int
+    """Which of `n` completions this is about, from 0."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens since the last response. More than one when the client or the host is slower than the engine."""
@@ -222,6 +254,14 @@ class GenerateResponse(_message.Message):
     def timings(self) -> _generation_pb2.Timings:
         """Times taken. Set in the last response only."""
 
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.TokenLogprobs]:
+        """One for each of `token_ids`, if they were asked for."""
+
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.TokenLogprobs]:
+        """One for each token of the prompt, if they were asked for. Set in the first response only."""
+
     def __init__(
         self,
         *,
@@ -231,14 +271,544 @@ class GenerateResponse(_message.Message):
         stop_reason: _builtins.str = ...,
         usage: _generation_pb2.Usage | None = ...,
         timings: _generation_pb2.Timings | None = ...,
+        index: _builtins.int = ...,
+        logprobs: _abc.Iterable[_generation_pb2.TokenLogprobs] | None = ...,
+        prompt_logprobs: _abc.Iterable[_generation_pb2.TokenLogprobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "stop_reason", b"stop_reason", "text", b"text", "timings", b"timings", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "index", b"index", "logprobs", b"logprobs", "prompt_logprobs", b"prompt_logprobs", "stop_reason", b"stop_reason", "text", b"text", "timings", b"timings", "token_ids", b"token_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class GenerateBatchRequest(_message.Message):
+    """Prompts and how to go on from them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    SAMPLING_PARAMS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    """As of GenerateRequest: this or `engine`."""
+    engine: _builtins.str
+    """As of GenerateRequest."""
+    priority: _builtins.int
+    """As of GenerateRequest."""
+    cache_salt: _builtins.str
+    """As of GenerateRequest."""
+    lora: _builtins.str
+    """As of GenerateRequest."""
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]:
+        """At least one, at most 10,000, and 16 MiB in all."""
+
+    @_builtins.property
+    def sampling_params(self) -> _generation_pb2.SamplingParams:
+        """How tokens are chosen, for all prompts."""
+
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        prompts: _abc.Iterable[_generation_pb2.Prompt] | None = ...,
+        sampling_params: _generation_pb2.SamplingParams | None = ...,
+        priority: _builtins.int = ...,
+        cache_salt: _builtins.str = ...,
+        lora: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling_params", b"sampling_params"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_salt", b"cache_salt", "engine", b"engine", "lease", b"lease", "lora", b"lora", "priority", b"priority", "prompts", b"prompts", "sampling_params", b"sampling_params"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerateBatchRequest: _TypeAlias = GenerateBatchRequest  # noqa: Y015
+
+@_typing.final
+class GenerateBatchResponse(_message.Message):
+    """What became of one prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_INDEX_FIELD_NUMBER: _builtins.int
+    GENERATED_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    prompt_index: _builtins.int
+    """Which of the prompts, from 0."""
+    @_builtins.property
+    def generated(self) -> Global___Generated:
+        """It was served."""
+
+    @_builtins.property
+    def failure(self) -> _engine_pb2.Failure:
+        """It could not be served."""
+
+    def __init__(
+        self,
+        *,
+        prompt_index: _builtins.int = ...,
+        generated: Global___Generated | None = ...,
+        failure: _engine_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated", b"generated", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generated", b"generated", "outcome", b"outcome", "prompt_index", b"prompt_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["generated", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___GenerateBatchResponse: _TypeAlias = GenerateBatchResponse  # noqa: Y015
+
+@_typing.final
+class Generated(_message.Message):
+    """All that was generated from one prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETIONS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def completions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Completion]:
+        """`n` of them, by their index."""
+
+    @_builtins.property
+    def usage(self) -> _generation_pb2.Usage:
+        """Tokens counted, over all completions."""
+
+    @_builtins.property
+    def timings(self) -> _generation_pb2.Timings:
+        """Times taken, from when the prompt was given to the engine. There is no first token, as all come at once."""
+
+    @_builtins.property
+    def prompt_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.TokenLogprobs]:
+        """One for each token of the prompt, if they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        completions: _abc.Iterable[Global___Completion] | None = ...,
+        usage: _generation_pb2.Usage | None = ...,
+        timings: _generation_pb2.Timings | None = ...,
+        prompt_logprobs: _abc.Iterable[_generation_pb2.TokenLogprobs] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completions", b"completions", "prompt_logprobs", b"prompt_logprobs", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Generated: _TypeAlias = Generated  # noqa: Y015
+
+@_typing.final
+class Completion(_message.Message):
+    """One whole completion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    STOP_REASON_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text."""
+    finish_reason: _generation_pb2.FinishReason.ValueType
+    """Why it ended."""
+    stop_reason: _builtins.str
+    """The stop string, or the stop token's id, that ended it. Empty otherwise."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tokens."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.TokenLogprobs]:
+        """One for each of `token_ids`, if they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        finish_reason: _generation_pb2.FinishReason.ValueType = ...,
+        stop_reason: _builtins.str = ...,
+        logprobs: _abc.Iterable[_generation_pb2.TokenLogprobs] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "logprobs", b"logprobs", "stop_reason", b"stop_reason", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Completion: _TypeAlias = Completion  # noqa: Y015
+
+@_typing.final
+class EmbedRequest(_message.Message):
+    """Inputs to make vectors of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    NORMALIZE_FIELD_NUMBER: _builtins.int
+    TRUNCATE_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    LORA_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    """As of GenerateRequest: this or `engine`."""
+    engine: _builtins.str
+    """As of GenerateRequest."""
+    dimensions: _builtins.int
+    """How many numbers each vector has, where the model lets one choose (Matryoshka). Default: all that the model makes.
+    FAILED_PRECONDITION `DIMENSIONS_UNSUPPORTED` for others.
+    """
+    normalize: _builtins.bool
+    """Scales each vector to length 1, or does not. Default: what the model's own configuration says."""
+    truncate_prompt_tokens: _builtins.int
+    """Keeps no more than so many tokens of an input, the first ones. Default: an input that is too long is refused."""
+    priority: _builtins.int
+    """As of GenerateRequest."""
+    lora: _builtins.str
+    """As of GenerateRequest."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Prompt]:
+        """At least one, at most 10,000, and 16 MiB in all."""
+
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        inputs: _abc.Iterable[_generation_pb2.Prompt] | None = ...,
+        dimensions: _builtins.int | None = ...,
+        normalize: _builtins.bool | None = ...,
+        truncate_prompt_tokens: _builtins.int | None = ...,
+        priority: _builtins.int = ...,
+        lora: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_normalize", b"_normalize", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "dimensions", b"dimensions", "normalize", b"normalize", "truncate_prompt_tokens", b"truncate_prompt_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_normalize", b"_normalize", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "dimensions", b"dimensions", "engine", b"engine", "inputs", b"inputs", "lease", b"lease", "lora", b"lora", "normalize", b"normalize", "priority", b"priority", "truncate_prompt_tokens", b"truncate_prompt_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
+    _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
+    _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
+    _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
+    _WhichOneofReturnType__truncate_prompt_tokens: _TypeAlias = _typing.Literal["truncate_prompt_tokens"]  # noqa: Y015
+    _WhichOneofArgType__truncate_prompt_tokens: _TypeAlias = _typing.Literal["_truncate_prompt_tokens", b"_truncate_prompt_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalize) -> _WhichOneofReturnType__normalize | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__truncate_prompt_tokens) -> _WhichOneofReturnType__truncate_prompt_tokens | None: ...
+
+Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
+
+@_typing.final
+class EmbedResponse(_message.Message):
+    """What became of one input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_INDEX_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    input_index: _builtins.int
+    """Which of the inputs, from 0."""
+    @_builtins.property
+    def embedding(self) -> Global___Embedding:
+        """It was served."""
+
+    @_builtins.property
+    def failure(self) -> _engine_pb2.Failure:
+        """It could not be served."""
+
+    def __init__(
+        self,
+        *,
+        input_index: _builtins.int = ...,
+        embedding: Global___Embedding | None = ...,
+        failure: _engine_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "failure", b"failure", "input_index", b"input_index", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["embedding", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """A vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    prompt_tokens: _builtins.int
+    """Tokens of the input."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Its numbers."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        prompt_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt_tokens", b"prompt_tokens", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
+class TokenizeRequest(_message.Message):
+    """A prompt to make tokens of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    RETURN_TOKEN_TEXTS_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    """As of GenerateRequest: this or `engine`."""
+    engine: _builtins.str
+    """As of GenerateRequest."""
+    add_special_tokens: _builtins.bool
+    """Adds what the tokenizer puts around a text, such as a token for its beginning. Default true, as Generate does; a
+    conversation has what its template says.
+    """
+    return_token_texts: _builtins.bool
+    """Also tells each token as text."""
+    @_builtins.property
+    def prompt(self) -> _generation_pb2.Prompt:
+        """The prompt. Of a conversation the chat template is applied first."""
+
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        prompt: _generation_pb2.Prompt | None = ...,
+        add_special_tokens: _builtins.bool | None = ...,
+        return_token_texts: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens", "add_special_tokens", b"add_special_tokens", "engine", b"engine", "lease", b"lease", "prompt", b"prompt", "return_token_texts", b"return_token_texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
+    _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__add_special_tokens) -> _WhichOneofReturnType__add_special_tokens | None: ...
+
+Global___TokenizeRequest: _TypeAlias = TokenizeRequest  # noqa: Y015
+
+@_typing.final
+class TokenizeResponse(_message.Message):
+    """The tokens of a prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TOKEN_TEXTS_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    max_model_len: _builtins.int
+    """Longest prompt plus completion, in tokens."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Token ids of the model's vocabulary."""
+
+    @_builtins.property
+    def token_texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each token as the tokenizer writes it, if that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        token_texts: _abc.Iterable[_builtins.str] | None = ...,
+        max_model_len: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_model_len", b"max_model_len", "token_ids", b"token_ids", "token_texts", b"token_texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeResponse: _TypeAlias = TokenizeResponse  # noqa: Y015
+
+@_typing.final
+class DetokenizeRequest(_message.Message):
+    """Tokens to make text of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    SKIP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    """As of GenerateRequest: this or `engine`."""
+    engine: _builtins.str
+    """As of GenerateRequest."""
+    skip_special_tokens: _builtins.bool
+    """Leaves special tokens out of the text. Default false."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Token ids of the model's vocabulary. At least one, at most a million."""
+
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        skip_special_tokens: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "lease", b"lease", "skip_special_tokens", b"skip_special_tokens", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetokenizeRequest: _TypeAlias = DetokenizeRequest  # noqa: Y015
+
+@_typing.final
+class DetokenizeResponse(_message.Message):
+    """The text of some tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
+
+@_typing.final
+class PlanModelRequest(_message.Message):
+    """A model to plan for: the fields are LoadModelRequest's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ENGINE_ARGS_FIELD_NUMBER: _builtins.int
+    DISABLE_AUTO_CONFIG_FIELD_NUMBER: _builtins.int
+    USE_CASE_FIELD_NUMBER: _builtins.int
+    LORA_ADAPTERS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model. Required."""
+    revision: _builtins.str
+    """Its revision."""
+    disable_auto_config: _builtins.bool
+    """Chooses nothing."""
+    use_case: _engine_pb2.UseCase.ValueType
+    """What is chosen for."""
+    @_builtins.property
+    def engine_args(self) -> _struct_pb2.Struct:
+        """vLLM's engine arguments by name."""
+
+    @_builtins.property
+    def lora_adapters(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.LoraAdapter]:
+        """LoRA adapters."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        engine_args: _struct_pb2.Struct | None = ...,
+        disable_auto_config: _builtins.bool = ...,
+        use_case: _engine_pb2.UseCase.ValueType = ...,
+        lora_adapters: _abc.Iterable[_engine_pb2.LoraAdapter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["engine_args", b"engine_args"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disable_auto_config", b"disable_auto_config", "engine_args", b"engine_args", "lora_adapters", b"lora_adapters", "model", b"model", "revision", b"revision", "use_case", b"use_case"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanModelRequest: _TypeAlias = PlanModelRequest  # noqa: Y015
+
+@_typing.final
+class PlanModelResponse(_message.Message):
+    """How an engine would be started now. What can't be started is an error, the one that LoadModel would end with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EFFECTIVE_ARGS_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    PLANNED_MEMORY_FIELD_NUMBER: _builtins.int
+    SHARED_ENGINE_FIELD_NUMBER: _builtins.int
+    BLOCKING_ENGINES_FIELD_NUMBER: _builtins.int
+    shared_engine: _builtins.str
+    """A living engine that LoadModel would share instead, such as `engines/qwen3-8b-3f2a`. Empty if there is none."""
+    @_builtins.property
+    def effective_args(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.EngineArg]:
+        """The engine arguments, each with its origin and reason."""
+
+    @_builtins.property
+    def gpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The GPUs. Empty where it would run on the CPU."""
+
+    @_builtins.property
+    def planned_memory(self) -> _engine_pb2.GpuMemory:
+        """What the plan reckons with. Unset where it would run on the CPU, or nothing is known of the model."""
+
+    @_builtins.property
+    def blocking_engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Engines that keep it from starting now; LoadModel would wait for the GPUs of those that are on their way out."""
+
+    def __init__(
+        self,
+        *,
+        effective_args: _abc.Iterable[_engine_pb2.EngineArg] | None = ...,
+        gpus: _abc.Iterable[_builtins.str] | None = ...,
+        planned_memory: _engine_pb2.GpuMemory | None = ...,
+        shared_engine: _builtins.str = ...,
+        blocking_engines: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["planned_memory", b"planned_memory"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocking_engines", b"blocking_engines", "effective_args", b"effective_args", "gpus", b"gpus", "planned_memory", b"planned_memory", "shared_engine", b"shared_engine"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanModelResponse: _TypeAlias = PlanModelResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseRequest(_message.Message):
@@ -437,3 +1007,63 @@ class GetEngineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEngineResponse: _TypeAlias = GetEngineResponse  # noqa: Y015
+
+@_typing.final
+class WatchEnginesRequest(_message.Message):
+    """Which engines to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """One engine, such as `engines/qwen3-8b-3f2a`: the stream ends once it has ended. Default: all."""
+    @_builtins.property
+    def min_interval(self) -> _duration_pb2.Duration:
+        """The least time between two responses; what changes meanwhile comes together. Default 0.1 seconds, at most a minute."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        min_interval: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEnginesRequest: _TypeAlias = WatchEnginesRequest  # noqa: Y015
+
+@_typing.final
+class WatchEnginesResponse(_message.Message):
+    """Engines as they are now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENGINES_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_ENGINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def engines(self) -> _containers.RepeatedCompositeFieldContainer[_engine_pb2.Engine]:
+        """In the first response all; later those that have changed, whole, the newest first. Figures such as
+        `tokens_per_second` alone are no change, but come along at least every second while an engine is busy.
+        """
+
+    @_builtins.property
+    def forgotten_engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Engines that are no longer listed, such as `engines/qwen3-8b-3f2a`."""
+
+    def __init__(
+        self,
+        *,
+        engines: _abc.Iterable[_engine_pb2.Engine] | None = ...,
+        forgotten_engines: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engines", b"engines", "forgotten_engines", b"forgotten_engines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchEnginesResponse: _TypeAlias = WatchEnginesResponse  # noqa: Y015

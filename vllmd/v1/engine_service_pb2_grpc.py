@@ -45,6 +45,31 @@ class EngineServiceStub(object):
                 request_serializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.GenerateBatch = channel.unary_stream(
+                '/vllmd.v1.EngineService/GenerateBatch',
+                request_serializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateBatchRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateBatchResponse.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_stream(
+                '/vllmd.v1.EngineService/Embed',
+                request_serializer=vllmd_dot_v1_dot_engine__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/vllmd.v1.EngineService/Tokenize',
+                request_serializer=vllmd_dot_v1_dot_engine__service__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
+        self.Detokenize = channel.unary_unary(
+                '/vllmd.v1.EngineService/Detokenize',
+                request_serializer=vllmd_dot_v1_dot_engine__service__pb2.DetokenizeRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.DetokenizeResponse.FromString,
+                _registered_method=True)
+        self.PlanModel = channel.unary_unary(
+                '/vllmd.v1.EngineService/PlanModel',
+                request_serializer=vllmd_dot_v1_dot_engine__service__pb2.PlanModelRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.PlanModelResponse.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/vllmd.v1.EngineService/Release',
                 request_serializer=vllmd_dot_v1_dot_engine__service__pb2.ReleaseRequest.SerializeToString,
@@ -65,6 +90,11 @@ class EngineServiceStub(object):
                 request_serializer=vllmd_dot_v1_dot_engine__service__pb2.GetEngineRequest.SerializeToString,
                 response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.GetEngineResponse.FromString,
                 _registered_method=True)
+        self.WatchEngines = channel.unary_stream(
+                '/vllmd.v1.EngineService/WatchEngines',
+                request_serializer=vllmd_dot_v1_dot_engine__service__pb2.WatchEnginesRequest.SerializeToString,
+                response_deserializer=vllmd_dot_v1_dot_engine__service__pb2.WatchEnginesResponse.FromString,
+                _registered_method=True)
 
 
 class EngineServiceServicer(object):
@@ -83,6 +113,45 @@ class EngineServiceServicer(object):
 
     def Generate(self, request, context):
         """Generates from a prompt and streams the result. Cancelling the call aborts the request in the engine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GenerateBatch(self, request, context):
+        """Generates from many prompts, and streams each result when it is complete, in the order of completion. A prompt that
+        can't be served gets an error of its own. So many are in flight at once as keep the engine busy; results that are not
+        read hold up the rest. All of it counts as one call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Makes a vector of each of some inputs, with an embedding model, and streams them in the order of completion.
+        FAILED_PRECONDITION `NOT_AN_EMBEDDING_MODEL` from an engine that generates: most models make vectors as well when they
+        are loaded with `{"runner": "pooling", "convert": "embed"}`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokenize(self, request, context):
+        """Makes token ids of a prompt, as Generate would; a text may be longer than the model's context, up to 4 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Detokenize(self, request, context):
+        """Makes text of token ids. INVALID_ARGUMENT `TOKEN_OUT_OF_VOCABULARY` if the model has none of that number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanModel(self, request, context):
+        """Works out how LoadModel would start an engine, and starts none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +186,15 @@ class EngineServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchEngines(self, request, context):
+        """Streams engines: all as they are first, then those that have changed. A reader that is slow gets the latest, and never
+        a backlog, but for what its own gRPC takes on for it: a channel with `grpc.http2.bdp_probe` 0 and
+        `grpc.http2.lookahead_bytes` 4096 takes on a few responses, one without some MiB. `min_interval` helps any reader.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EngineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +207,31 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateRequest.FromString,
                     response_serializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateResponse.SerializeToString,
+            ),
+            'GenerateBatch': grpc.unary_stream_rpc_method_handler(
+                    servicer.GenerateBatch,
+                    request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateBatchRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_engine__service__pb2.GenerateBatchResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_stream_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.EmbedRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_engine__service__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.TokenizeRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_engine__service__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Detokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detokenize,
+                    request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.DetokenizeRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_engine__service__pb2.DetokenizeResponse.SerializeToString,
+            ),
+            'PlanModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanModel,
+                    request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.PlanModelRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_engine__service__pb2.PlanModelResponse.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -149,6 +252,11 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.GetEngine,
                     request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.GetEngineRequest.FromString,
                     response_serializer=vllmd_dot_v1_dot_engine__service__pb2.GetEngineResponse.SerializeToString,
+            ),
+            'WatchEngines': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEngines,
+                    request_deserializer=vllmd_dot_v1_dot_engine__service__pb2.WatchEnginesRequest.FromString,
+                    response_serializer=vllmd_dot_v1_dot_engine__service__pb2.WatchEnginesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -206,6 +314,141 @@ class EngineService(object):
             '/vllmd.v1.EngineService/Generate',
             vllmd_dot_v1_dot_engine__service__pb2.GenerateRequest.SerializeToString,
             vllmd_dot_v1_dot_engine__service__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vllmd.v1.EngineService/GenerateBatch',
+            vllmd_dot_v1_dot_engine__service__pb2.GenerateBatchRequest.SerializeToString,
+            vllmd_dot_v1_dot_engine__service__pb2.GenerateBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vllmd.v1.EngineService/Embed',
+            vllmd_dot_v1_dot_engine__service__pb2.EmbedRequest.SerializeToString,
+            vllmd_dot_v1_dot_engine__service__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.EngineService/Tokenize',
+            vllmd_dot_v1_dot_engine__service__pb2.TokenizeRequest.SerializeToString,
+            vllmd_dot_v1_dot_engine__service__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.EngineService/Detokenize',
+            vllmd_dot_v1_dot_engine__service__pb2.DetokenizeRequest.SerializeToString,
+            vllmd_dot_v1_dot_engine__service__pb2.DetokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vllmd.v1.EngineService/PlanModel',
+            vllmd_dot_v1_dot_engine__service__pb2.PlanModelRequest.SerializeToString,
+            vllmd_dot_v1_dot_engine__service__pb2.PlanModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -314,6 +557,33 @@ class EngineService(object):
             '/vllmd.v1.EngineService/GetEngine',
             vllmd_dot_v1_dot_engine__service__pb2.GetEngineRequest.SerializeToString,
             vllmd_dot_v1_dot_engine__service__pb2.GetEngineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEngines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vllmd.v1.EngineService/WatchEngines',
+            vllmd_dot_v1_dot_engine__service__pb2.WatchEnginesRequest.SerializeToString,
+            vllmd_dot_v1_dot_engine__service__pb2.WatchEnginesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,22 @@ class EngineServiceStub:
     """
     Generate: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.GenerateRequest, _engine_service_pb2.GenerateResponse]
     """Generates from a prompt and streams the result. Cancelling the call aborts the request in the engine."""
+    GenerateBatch: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.GenerateBatchRequest, _engine_service_pb2.GenerateBatchResponse]
+    """Generates from many prompts, and streams each result when it is complete, in the order of completion. A prompt that
+    can't be served gets an error of its own. So many are in flight at once as keep the engine busy; results that are not
+    read hold up the rest. All of it counts as one call.
+    """
+    Embed: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.EmbedRequest, _engine_service_pb2.EmbedResponse]
+    """Makes a vector of each of some inputs, with an embedding model, and streams them in the order of completion.
+    FAILED_PRECONDITION `NOT_AN_EMBEDDING_MODEL` from an engine that generates: most models make vectors as well when they
+    are loaded with `{"runner": "pooling", "convert": "embed"}`.
+    """
+    Tokenize: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.TokenizeRequest, _engine_service_pb2.TokenizeResponse]
+    """Makes token ids of a prompt, as Generate would; a text may be longer than the model's context, up to 4 MiB."""
+    Detokenize: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.DetokenizeRequest, _engine_service_pb2.DetokenizeResponse]
+    """Makes text of token ids. INVALID_ARGUMENT `TOKEN_OUT_OF_VOCABULARY` if the model has none of that number."""
+    PlanModel: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.PlanModelRequest, _engine_service_pb2.PlanModelResponse]
+    """Works out how LoadModel would start an engine, and starts none."""
     Release: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.ReleaseRequest, _engine_service_pb2.ReleaseResponse]
     """Ends a lease. Without another lease the engine stops once its idle timeout has passed; if that is zero
     (the default), the answer comes when the engine has stopped, with the proof of what it gave back.
@@ -51,6 +67,11 @@ class EngineServiceStub:
     """Lists engines, the newest first; those that ended stay listed for a while."""
     GetEngine: _grpc.UnaryUnaryMultiCallable[_engine_service_pb2.GetEngineRequest, _engine_service_pb2.GetEngineResponse]
     """Gets one engine. NOT_FOUND `ENGINE_NOT_FOUND` if there is none of that name."""
+    WatchEngines: _grpc.UnaryStreamMultiCallable[_engine_service_pb2.WatchEnginesRequest, _engine_service_pb2.WatchEnginesResponse]
+    """Streams engines: all as they are first, then those that have changed. A reader that is slow gets the latest, and never
+    a backlog, but for what its own gRPC takes on for it: a channel with `grpc.http2.bdp_probe` 0 and
+    `grpc.http2.lookahead_bytes` 4096 takes on a few responses, one without some MiB. `min_interval` helps any reader.
+    """
 
 @_typing.type_check_only
 class EngineServiceAsyncStub(EngineServiceStub):
@@ -65,6 +86,22 @@ class EngineServiceAsyncStub(EngineServiceStub):
     """
     Generate: _aio.UnaryStreamMultiCallable[_engine_service_pb2.GenerateRequest, _engine_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generates from a prompt and streams the result. Cancelling the call aborts the request in the engine."""
+    GenerateBatch: _aio.UnaryStreamMultiCallable[_engine_service_pb2.GenerateBatchRequest, _engine_service_pb2.GenerateBatchResponse]  # type: ignore[assignment]
+    """Generates from many prompts, and streams each result when it is complete, in the order of completion. A prompt that
+    can't be served gets an error of its own. So many are in flight at once as keep the engine busy; results that are not
+    read hold up the rest. All of it counts as one call.
+    """
+    Embed: _aio.UnaryStreamMultiCallable[_engine_service_pb2.EmbedRequest, _engine_service_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Makes a vector of each of some inputs, with an embedding model, and streams them in the order of completion.
+    FAILED_PRECONDITION `NOT_AN_EMBEDDING_MODEL` from an engine that generates: most models make vectors as well when they
+    are loaded with `{"runner": "pooling", "convert": "embed"}`.
+    """
+    Tokenize: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.TokenizeRequest, _engine_service_pb2.TokenizeResponse]  # type: ignore[assignment]
+    """Makes token ids of a prompt, as Generate would; a text may be longer than the model's context, up to 4 MiB."""
+    Detokenize: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.DetokenizeRequest, _engine_service_pb2.DetokenizeResponse]  # type: ignore[assignment]
+    """Makes text of token ids. INVALID_ARGUMENT `TOKEN_OUT_OF_VOCABULARY` if the model has none of that number."""
+    PlanModel: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.PlanModelRequest, _engine_service_pb2.PlanModelResponse]  # type: ignore[assignment]
+    """Works out how LoadModel would start an engine, and starts none."""
     Release: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.ReleaseRequest, _engine_service_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Ends a lease. Without another lease the engine stops once its idle timeout has passed; if that is zero
     (the default), the answer comes when the engine has stopped, with the proof of what it gave back.
@@ -75,6 +112,11 @@ class EngineServiceAsyncStub(EngineServiceStub):
     """Lists engines, the newest first; those that ended stay listed for a while."""
     GetEngine: _aio.UnaryUnaryMultiCallable[_engine_service_pb2.GetEngineRequest, _engine_service_pb2.GetEngineResponse]  # type: ignore[assignment]
     """Gets one engine. NOT_FOUND `ENGINE_NOT_FOUND` if there is none of that name."""
+    WatchEngines: _aio.UnaryStreamMultiCallable[_engine_service_pb2.WatchEnginesRequest, _engine_service_pb2.WatchEnginesResponse]  # type: ignore[assignment]
+    """Streams engines: all as they are first, then those that have changed. A reader that is slow gets the latest, and never
+    a backlog, but for what its own gRPC takes on for it: a channel with `grpc.http2.bdp_probe` 0 and
+    `grpc.http2.lookahead_bytes` 4096 takes on a few responses, one without some MiB. `min_interval` helps any reader.
+    """
 
 class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Loads models and generates with them."""
@@ -98,6 +140,52 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.GenerateResponse], _abc.AsyncIterator[_engine_service_pb2.GenerateResponse]]:
         """Generates from a prompt and streams the result. Cancelling the call aborts the request in the engine."""
+
+    @_abc_1.abstractmethod
+    def GenerateBatch(
+        self,
+        request: _engine_service_pb2.GenerateBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.GenerateBatchResponse], _abc.AsyncIterator[_engine_service_pb2.GenerateBatchResponse]]:
+        """Generates from many prompts, and streams each result when it is complete, in the order of completion. A prompt that
+        can't be served gets an error of its own. So many are in flight at once as keep the engine busy; results that are not
+        read hold up the rest. All of it counts as one call.
+        """
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _engine_service_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.EmbedResponse], _abc.AsyncIterator[_engine_service_pb2.EmbedResponse]]:
+        """Makes a vector of each of some inputs, with an embedding model, and streams them in the order of completion.
+        FAILED_PRECONDITION `NOT_AN_EMBEDDING_MODEL` from an engine that generates: most models make vectors as well when they
+        are loaded with `{"runner": "pooling", "convert": "embed"}`.
+        """
+
+    @_abc_1.abstractmethod
+    def Tokenize(
+        self,
+        request: _engine_service_pb2.TokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_engine_service_pb2.TokenizeResponse, _abc.Awaitable[_engine_service_pb2.TokenizeResponse]]:
+        """Makes token ids of a prompt, as Generate would; a text may be longer than the model's context, up to 4 MiB."""
+
+    @_abc_1.abstractmethod
+    def Detokenize(
+        self,
+        request: _engine_service_pb2.DetokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_engine_service_pb2.DetokenizeResponse, _abc.Awaitable[_engine_service_pb2.DetokenizeResponse]]:
+        """Makes text of token ids. INVALID_ARGUMENT `TOKEN_OUT_OF_VOCABULARY` if the model has none of that number."""
+
+    @_abc_1.abstractmethod
+    def PlanModel(
+        self,
+        request: _engine_service_pb2.PlanModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_engine_service_pb2.PlanModelResponse, _abc.Awaitable[_engine_service_pb2.PlanModelResponse]]:
+        """Works out how LoadModel would start an engine, and starts none."""
 
     @_abc_1.abstractmethod
     def Release(
@@ -132,5 +220,16 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_engine_service_pb2.GetEngineResponse, _abc.Awaitable[_engine_service_pb2.GetEngineResponse]]:
         """Gets one engine. NOT_FOUND `ENGINE_NOT_FOUND` if there is none of that name."""
+
+    @_abc_1.abstractmethod
+    def WatchEngines(
+        self,
+        request: _engine_service_pb2.WatchEnginesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_engine_service_pb2.WatchEnginesResponse], _abc.AsyncIterator[_engine_service_pb2.WatchEnginesResponse]]:
+        """Streams engines: all as they are first, then those that have changed. A reader that is slow gets the latest, and never
+        a backlog, but for what its own gRPC takes on for it: a channel with `grpc.http2.bdp_probe` 0 and
+        `grpc.http2.lookahead_bytes` 4096 takes on a few responses, one without some MiB. `min_interval` helps any reader.
+        """
 
 def add_EngineServiceServicer_to_server(servicer: EngineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

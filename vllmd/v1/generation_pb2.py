@@ -26,25 +26,41 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vllmd/v1/generation.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\" \n\x0bTokenPrompt\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"e\n\nChatPrompt\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.vllmd.v1.ChatMessage\x12.\n\rtemplate_args\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x96\x04\n\x0eSamplingParams\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmin_tokens\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\x05min_p\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x08 \x01(\x01H\x07\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\t \x01(\x01H\x08\x88\x01\x01\x12\x11\n\x04seed\x18\n \x01(\x03H\t\x88\x01\x01\x12\x0c\n\x04stop\x18\x0b \x03(\t\x12\x16\n\x0estop_token_ids\x18\x0c \x03(\x05\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12 \n\x13skip_special_tokens\x18\x0e \x01(\x08H\n\x88\x01\x01\x42\r\n\x0b_max_tokensB\r\n\x0b_min_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x16\n\x14_skip_special_tokens\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x15\n\rcached_tokens\x18\x03 \x01(\x05\"k\n\x07Timings\x12\x36\n\x13time_to_first_token\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vllmd/v1/generation.proto\x12\x08vllmd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"r\n\x06Prompt\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\'\n\x06tokens\x18\x02 \x01(\x0b\x32\x15.vllmd.v1.TokenPromptH\x00\x12$\n\x04\x63hat\x18\x03 \x01(\x0b\x32\x14.vllmd.v1.ChatPromptH\x00\x42\t\n\x07\x63ontent\" \n\x0bTokenPrompt\x12\x11\n\ttoken_ids\x18\x01 \x03(\x05\"\xad\x01\n\nChatPrompt\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.vllmd.v1.ChatMessage\x12.\n\rtemplate_args\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1e\n\x16\x63ontinue_final_message\x18\x03 \x01(\x08\x12&\n\x05tools\x18\x04 \x03(\x0b\x32\x17.google.protobuf.Struct\"\xb6\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\x12$\n\x05parts\x18\x03 \x03(\x0b\x32\x15.vllmd.v1.ContentPart\x12\x0c\n\x04name\x18\x04 \x01(\t\x12+\n\ntool_calls\x18\x05 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0ctool_call_id\x18\x06 \x01(\t\x12\x11\n\treasoning\x18\x07 \x01(\t\"g\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x13\n\timage_url\x18\x02 \x01(\tH\x00\x12\x13\n\taudio_url\x18\x03 \x01(\tH\x00\x12\x13\n\tvideo_url\x18\x04 \x01(\tH\x00\x42\t\n\x07\x63ontent\"\xae\x08\n\x0eSamplingParams\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nmin_tokens\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0btemperature\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05top_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x12\n\x05min_p\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x08 \x01(\x01H\x07\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\t \x01(\x01H\x08\x88\x01\x01\x12\x11\n\x04seed\x18\n \x01(\x03H\t\x88\x01\x01\x12\x0c\n\x04stop\x18\x0b \x03(\t\x12\x16\n\x0estop_token_ids\x18\x0c \x03(\x05\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12 \n\x13skip_special_tokens\x18\x0e \x01(\x08H\n\x88\x01\x01\x12\x0e\n\x01n\x18\x0f \x01(\x05H\x0b\x88\x01\x01\x12\x15\n\x08logprobs\x18\x10 \x01(\x05H\x0c\x88\x01\x01\x12\x1c\n\x0fprompt_logprobs\x18\x11 \x01(\x05H\r\x88\x01\x01\x12\x11\n\tbad_words\x18\x12 \x03(\t\x12;\n\nlogit_bias\x18\x13 \x03(\x0b\x32\'.vllmd.v1.SamplingParams.LogitBiasEntry\x12\x19\n\x11\x61llowed_token_ids\x18\x14 \x03(\x05\x12\x37\n\x12structured_outputs\x18\x15 \x01(\x0b\x32\x1b.vllmd.v1.StructuredOutputs\x12\'\n\x1ainclude_stop_str_in_output\x18\x16 \x01(\x08H\x0e\x88\x01\x01\x12*\n\x1dspaces_between_special_tokens\x18\x17 \x01(\x08H\x0f\x88\x01\x01\x12#\n\x16truncate_prompt_tokens\x18\x18 \x01(\x05H\x10\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\r\n\x0b_max_tokensB\r\n\x0b_min_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x16\n\x14_skip_special_tokensB\x04\n\x02_nB\x0b\n\t_logprobsB\x12\n\x10_prompt_logprobsB\x1d\n\x1b_include_stop_str_in_outputB \n\x1e_spaces_between_special_tokensB\x19\n\x17_truncate_prompt_tokens\"\xca\x01\n\x11StructuredOutputs\x12\x0e\n\x04json\x18\x01 \x01(\tH\x00\x12\x15\n\x0bjson_object\x18\x02 \x01(\x08H\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12\"\n\x06\x63hoice\x18\x04 \x01(\x0b\x32\x10.vllmd.v1.ChoiceH\x00\x12\x11\n\x07grammar\x18\x05 \x01(\tH\x00\x12\x18\n\x0estructural_tag\x18\x06 \x01(\tH\x00\x12\x1e\n\x16\x64isable_any_whitespace\x18\x07 \x01(\x08\x42\x0c\n\nconstraint\"\x17\n\x06\x43hoice\x12\r\n\x05texts\x18\x01 \x03(\t\"H\n\x07Logprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t\"6\n\rTokenLogprobs\x12%\n\ncandidates\x18\x01 \x03(\x0b\x32\x11.vllmd.v1.Logprob\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x05\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x05\x12\x15\n\rcached_tokens\x18\x03 \x01(\x05\"k\n\x07Timings\x12\x36\n\x13time_to_first_token\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vllmd.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=1012
-  _globals['_FINISHREASON']._serialized_end=1132
-  _globals['_TOKENPROMPT']._serialized_start=101
-  _globals['_TOKENPROMPT']._serialized_end=133
-  _globals['_CHATPROMPT']._serialized_start=135
-  _globals['_CHATPROMPT']._serialized_end=236
-  _globals['_CHATMESSAGE']._serialized_start=238
-  _globals['_CHATMESSAGE']._serialized_end=282
-  _globals['_SAMPLINGPARAMS']._serialized_start=285
-  _globals['_SAMPLINGPARAMS']._serialized_end=819
-  _globals['_USAGE']._serialized_start=821
-  _globals['_USAGE']._serialized_end=901
-  _globals['_TIMINGS']._serialized_start=903
-  _globals['_TIMINGS']._serialized_end=1010
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_FINISHREASON']._serialized_start=2341
+  _globals['_FINISHREASON']._serialized_end=2461
+  _globals['_PROMPT']._serialized_start=101
+  _globals['_PROMPT']._serialized_end=215
+  _globals['_TOKENPROMPT']._serialized_start=217
+  _globals['_TOKENPROMPT']._serialized_end=249
+  _globals['_CHATPROMPT']._serialized_start=252
+  _globals['_CHATPROMPT']._serialized_end=425
+  _globals['_CHATMESSAGE']._serialized_start=428
+  _globals['_CHATMESSAGE']._serialized_end=610
+  _globals['_CONTENTPART']._serialized_start=612
+  _globals['_CONTENTPART']._serialized_end=715
+  _globals['_SAMPLINGPARAMS']._serialized_start=718
+  _globals['_SAMPLINGPARAMS']._serialized_end=1788
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=1434
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=1482
+  _globals['_STRUCTUREDOUTPUTS']._serialized_start=1791
+  _globals['_STRUCTUREDOUTPUTS']._serialized_end=1993
+  _globals['_CHOICE']._serialized_start=1995
+  _globals['_CHOICE']._serialized_end=2018
+  _globals['_LOGPROB']._serialized_start=2020
+  _globals['_LOGPROB']._serialized_end=2092
+  _globals['_TOKENLOGPROBS']._serialized_start=2094
+  _globals['_TOKENLOGPROBS']._serialized_end=2148
+  _globals['_USAGE']._serialized_start=2150
+  _globals['_USAGE']._serialized_end=2230
+  _globals['_TIMINGS']._serialized_start=2232
+  _globals['_TIMINGS']._serialized_end=2339
 # @@protoc_insertion_point(module_scope)

@@ -179,7 +179,8 @@ class Watchdog:
         if pid is not None and not ripe:
             why = "; ".join(self._listed(chosen[0], scene).reasons)
             message = f"Process {pid} is {chosen[0].judgement.verdict} and is left alone: {why}."
-            raise NotPossible("NOT_AN_ORPHAN", message, pid=pid, verdict=chosen[0].judgement.verdict)
+            verdict = chosen[0].judgement.verdict
+            raise NotPossible("NOT_AN_ORPHAN", message, pid=pid, verdict=verdict, error=why)
         return trees(scene, ripe)
 
     def _listed(self, one: Judged, scene: Scene) -> Listed:

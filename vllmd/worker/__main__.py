@@ -71,6 +71,7 @@ async def run(spec: Spec, directory: pathlib.Path, backend: Backend) -> int:
     """Load, serve, and end the engine."""
     append_progress(directory, Progress("initializing", os.getpid()))
     info = backend.load(spec)
+    await backend.add_adapters()
     info = msgspec.structs.replace(info, measured=await measuring.of_load(backend, directory / LOG))
     server = Server(backend, info, spec.vllmd_version)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)

@@ -7,12 +7,33 @@ import pathlib
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from .protocol import EngineInfo, Generate, Measured
+from .protocol import Answer, Candidate, Generate, Question
+from .report import EngineInfo, Measured
 from .spec import Spec
 
 
 class InvalidRequest(Exception):
-    """The engine can't serve this request as it is; the text says why, for the client."""
+    """The engine can't serve this request as it is; the text says why, for the client.
+
+    Args:
+        message: that text.
+        reason: UPPER_SNAKE, where programs may want to tell it from others.
+        metadata: the numbers of the message.
+    """
+
+    kind = "invalid"
+    """What `protocol.Refused` calls it."""
+
+    def __init__(self, message: str, reason: str = "", **metadata: object) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.metadata = {name: str(value) for name, value in metadata.items()}
+
+
+class Impossible(InvalidRequest):
+    """The engine can serve no request of this kind, whatever its prompt."""
+
+    kind = "impossible"
 
 
 class EngineDead(Exception):
@@ -21,7 +42,7 @@ class EngineDead(Exception):
 
 @dataclasses.dataclass(slots=True)
 class Output:
-    """The next tokens of one request, as increments."""
+    """The next tokens of one completion of a request, as increments."""
 
     text: str
     token_ids: list[int]
@@ -29,6 +50,13 @@ class Output:
     stop_reason: str | int | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    index: int = 0
+    """Which completion."""
+    logprobs: list[list[Candidate]] | None = None
+    prompt_logprobs: list[list[Candidate]] | None = None
+    """With the first output of the request, if at all."""
+    last: bool = True
+    """With a finish reason: whether no other completion still runs."""
 
 
 class Backend(Protocol):
@@ -39,6 +67,14 @@ class Backend(Protocol):
 
         PDEATHSIG is delivered when the *thread* that made a child ends, so an engine that was made by a
         short-lived thread would be killed with it.
+        """
+        ...
+
+    async def add_adapters(self) -> None:
+        """Load the LoRA adapters of the spec; called once, after `load`.
+
+        Raises:
+            Exception: one can't be loaded; the engine is of no use.
         """
         ...
 
@@ -62,6 +98,15 @@ class Backend(Protocol):
 
         Raises:
             InvalidRequest: the request can't be served.
+            EngineDead: the engine has failed for good.
+        """
+        ...
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer a question; being cancelled, it aborts what it has begun in the engine.
+
+        Raises:
+            InvalidRequest: it can't be answered.
             EngineDead: the engine has failed for good.
         """
         ...

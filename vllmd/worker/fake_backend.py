@@ -18,10 +18,13 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
+from . import fake_generation, fake_inputs
 from .backend import EngineDead, InvalidRequest, Output
 from .fake_memory import DEFAULT_UTILIZATION, WEIGHTS, FakeMemory, memory_of, parts
+from .fake_text import VOCABULARY
 from .processes import read_stat
-from .protocol import ChatPrompt, EngineInfo, Generate, Measured, TextPrompt, TokenPrompt
+from .protocol import Answer, Detokenize, Embed, Generate, Question, Tokenize
+from .report import EngineInfo, Measured
 from .simulation import OutOfMemory
 from .spec import Spec
 
@@ -57,6 +60,8 @@ class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """Of each stream; 0 for as fast as the worker can."""
     tokens_until_eos: int = 0
     """After how many tokens a generation stops by itself; 0 for never."""
+    generation_error: str = ""
+    """What it fails with at each generation, as by a mistake of its own; empty for nothing."""
     ignore_sigterm: bool = False
     """Neither the worker nor the core heeds SIGTERM."""
     leave_core: bool = False
@@ -69,6 +74,8 @@ class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """Of the shared-memory object that EngineCore makes; 0 for none."""
     vram_bytes: int | None = None
     """What it takes of each GPU, in place of `gpu_memory_utilization`; without a simulated host it only says so."""
+    matryoshka: bool = False
+    """Its vectors may be shortened; it makes any with the engine argument `runner` as `pooling`."""
     vram_growth_bytes: int = 0
     """On a simulated host: what it leaks on each GPU, a second, once it is ready; 0 for nothing."""
 
@@ -114,10 +121,13 @@ class FakeBackend:
         self._core: subprocess.Popen[bytes] | None = None
         self._memory: FakeMemory | None = None
         self._sizes: dict[str, int] = {}
+        self._lora: dict[str, str] = {}
+        self._model = fake_generation.FakeModel(4096, "fcfs", 0)
 
     def load(self, spec: Spec) -> EngineInfo:
         """Start the fake's processes and go through the phases of a start."""
         fake = {name: value for name, value in spec.engine_args.items() if name.startswith("fake_")}
+        self._lora = spec.lora
         self._options = options = msgspec.convert(fake, FakeOptions, strict=False)
         self._steps = Steps(options.tokens_per_second, self._core_hangs)
         if options.ignore_sigterm:
@@ -136,7 +146,19 @@ class FakeBackend:
         names = ("max_num_seqs", "max_num_batched_tokens")
         self._sizes = {name: int(spec.engine_args[name]) for name in names if spec.engine_args.get(name)}
         max_model_len = int(spec.engine_args.get("max_model_len") or 0)
-        return EngineInfo("fake", max_model_len if max_model_len > 0 else 4096, 65536, "bfloat16", 1000)
+        self._model = model = fake_generation.FakeModel(
+            max_model_len if max_model_len > 0 else 4096,
+            str(spec.engine_args.get("scheduling_policy") or "fcfs"),
+            options.tokens_until_eos,
+        )
+        return EngineInfo(
+            vllm_version="fake",
+            max_model_len=model.max_model_len,
+            kv_cache_tokens=65536,
+            dtype="bfloat16",
+            vocab_size=VOCABULARY,
+            runner_type="pooling" if spec.engine_args.get("runner") == "pooling" else "generate",
+        )
 
     def _spend(self, phase: str, seconds: float) -> None:
         if phase == self._options.hang_phase:
@@ -172,6 +194,9 @@ class FakeBackend:
             return
         raise RuntimeError(f"Engine core initialization failed. Failed core proc(s): {{'EngineCore': {status}}}")
 
+    async def add_adapters(self) -> None:
+        """Take any adapter for one that can be loaded."""
+
     async def measure(self, log: pathlib.Path) -> Measured:
         """Divide what it holds on one GPU as vLLM would; without a GPU there is nothing to divide."""
         del log
@@ -183,23 +208,34 @@ class FakeBackend:
         return ("fake",)
 
     async def generate(self, request: Generate) -> AsyncIterator[Output]:
-        """Count up in words, at the rate that was set."""
-        prompt_tokens = count_tokens(request)
-        wanted = request.sampling_params.get("max_tokens")
-        if wanted is not None and wanted < 1:
-            raise InvalidRequest(f"max_tokens must be at least 1, got {wanted}.")
-        limit = wanted or 4096 - prompt_tokens
-        eos = self._options.tokens_until_eos
-        for index in range(limit):
-            await self._steps.next()
-            death = self.death()
-            if death is not None:
-                raise EngineDead(death)
-            ended = index + 1 == eos
-            finish = "stop" if ended else "length" if index + 1 == limit else None
-            yield Output(f"w{index} ", [index % 1000], finish, None, prompt_tokens, 0)
-            if ended:
-                return
+        """Count up in words, at the rate that was set; the words are an adapter's name where one is used."""
+        if request.lora and request.lora not in self._lora:
+            raise InvalidRequest(f"lora: this engine has no adapter {request.lora!r}")
+        if self._options.generation_error:
+            raise RuntimeError(self._options.generation_error)
+        prompt_tokens = len(fake_inputs.words(request.prompt))
+        async with contextlib.aclosing(
+            fake_generation.generate(request, self._model, prompt_tokens, self._step)  # type: ignore[type-var]
+        ) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def _step(self) -> None:
+        await self._steps.next()
+        death = self.death()
+        if death is not None:
+            raise EngineDead(death)
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer at once, but for vectors: those take a step, as a prompt does."""
+        match question:
+            case Tokenize():
+                return fake_inputs.tokenize(question)
+            case Detokenize():
+                return fake_inputs.detokenize(question)
+            case Embed():
+                await self._step()
+                return fake_inputs.embed(question, self._options.matryoshka)
 
     async def ping(self) -> None:
         """Answer once EngineCore could."""
@@ -231,19 +267,6 @@ def _failed(error: str) -> RuntimeError:
     """Log an error as EngineCore's, and make the one that is all that the worker learns of it."""
     print(f"(EngineCore pid={os.getpid()}) ERROR 01-01 00:00:00 [core.py:1] {error}", flush=True)
     return RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
-
-
-def count_tokens(request: Generate) -> int:
-    """Count words, or token ids; both stand for tokens here."""
-    match request.prompt:
-        case TextPrompt(text=text):
-            return len(text.split())
-        case TokenPrompt(token_ids=ids):
-            if bad := [i for i in ids if not 0 <= i < 1000]:
-                raise InvalidRequest(f"Token id {bad[0]} is out of vocabulary")
-            return len(ids)
-        case ChatPrompt(messages=messages):
-            return sum(len(message["content"].split()) for message in messages)
 
 
 def start_core(engine_id: str, options: FakeOptions) -> subprocess.Popen[bytes]:

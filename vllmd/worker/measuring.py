@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .backend import Backend
-from .protocol import Measured
+from .report import Measured
 
 EXTENSION = f"{__name__}.WorkerExtension"
 """What `worker_extension_cls` is to be."""
@@ -64,7 +64,7 @@ async def of_load(backend: Backend, log: pathlib.Path, timeout: float = _ANSWER_
 
 
 def of_worker(worker: Any, environment: Mapping[str, str] = os.environ) -> dict[str, int]:
-    """Say what a worker has measured, in bytes by the names of `protocol.Measured`; what it does not say is missing.
+    """Say what a worker has measured, in bytes by the names of `report.Measured`; what it does not say is missing.
 
     Up to 0.25 it has what others than PyTorch took in `non_torch_memory`; since then that is in `total_consumed`,
     with the weights, and the estimate of what graphs will take is added to the activations.

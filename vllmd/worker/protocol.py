@@ -11,54 +11,23 @@ goes up when an old peer could misread a frame, and the daemon speaks the curren
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-PROTOCOL = 2
-"""The version that this worker speaks. 2: `Ping` and `Pong`."""
+from .report import EngineInfo
 
-SPOKEN = (1, 2)
+PROTOCOL = 3
+"""The version that this worker speaks. 2: `Ping` and `Pong`. 3: what `Generate` has after `sampling_params`, several
+completions of a stream, log probabilities, and `Embed`, `Tokenize` and `Detokenize`."""
+
+SPOKEN = (1, 2, 3)
 """The versions that the daemon understands: after an upgrade it takes over workers of the version before."""
 
 MAX_FRAME_BYTES = 64 << 20
 """A longer frame is a broken peer: the longest prompt that a model takes is a few MiB."""
 
 _HEADER_BYTES = 4
-
-
-Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-"""What other peers of the daemon can be told as well."""
-
-
-class Measured(msgspec.Struct, array_like=True, frozen=True):
-    """What vLLM measured on its fullest GPU during the load, in bytes. What it does not say is `None`."""
-
-    weights_bytes: Size | None = None
-    activation_bytes: Size | None = None
-    """Peak of the forward pass that vLLM makes to measure it."""
-    other_bytes: Size | None = None
-    """Of CUDA and its libraries, beyond what PyTorch allocates."""
-    kv_cache_bytes: Size | None = None
-    graphs_bytes: Size | None = None
-    """CUDA graphs; 0 for an engine without."""
-    max_num_seqs: Size | None = None
-    """Sequences that the engine runs at once; with the next, what the activations depend on."""
-    max_num_batched_tokens: Size | None = None
-
-
-class EngineInfo(msgspec.Struct, array_like=True, frozen=True):
-    """What the engine reports about itself once it is ready."""
-
-    vllm_version: str
-    max_model_len: int
-    """Longest prompt plus completion, in tokens."""
-    kv_cache_tokens: int | None = None
-    """Tokens that the KV cache holds over all sequences; `None` if the engine does not say."""
-    dtype: str = ""
-    vocab_size: int | None = None
-    measured: Measured | None = None
-    """`None` also from workers of before, and if it could not be read."""
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag="hello"):
@@ -87,9 +56,12 @@ class TokenPrompt(msgspec.Struct, array_like=True, frozen=True, tag="tokens"):
 class ChatPrompt(msgspec.Struct, array_like=True, frozen=True, tag="chat"):
     """A conversation that the model's chat template turns into a prompt."""
 
-    messages: list[dict[str, str]]
-    """Each has `role` and `content`."""
+    messages: list[dict[str, Any]]
+    """Each has `role` and `content`; some have `name`, `tool_calls` or `tool_call_id`."""
     template_args: dict[str, Any]
+    continue_final_message: bool = False
+    """Goes on with the last message in place of beginning an answer; since protocol 3, as is the next."""
+    tools: list[dict[str, Any]] = []
 
 
 Prompt = TextPrompt | TokenPrompt | ChatPrompt
@@ -103,6 +75,48 @@ class Generate(msgspec.Struct, array_like=True, frozen=True, tag="generate"):
     prompt: Prompt
     sampling_params: dict[str, Any]
     """Keyword arguments of vLLM's `SamplingParams`; only those that the client set."""
+    priority: int = 0
+    """Lower ones are scheduled first; since protocol 3, as is all that follows."""
+    cache_salt: str = ""
+    lora: str = ""
+    """The name of an adapter of the spec; empty for none."""
+    truncate_prompt_tokens: int | None = None
+    """Keeps the last so many of the prompt."""
+    whole: bool = False
+    """Each completion comes in one delta, once it has ended."""
+
+
+class Embed(msgspec.Struct, array_like=True, frozen=True, tag="embed"):
+    """Asks for the vector of an input; answered by `Embedded`, or `Refused`. Since protocol 3."""
+
+    stream: int
+    """Of the same numbers as those of `Generate`; `Abort` ends it."""
+    prompt: Prompt
+    dimensions: int | None = None
+    normalize: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    """Keeps the first so many of the input."""
+    priority: int = 0
+    lora: str = ""
+
+
+class Tokenize(msgspec.Struct, array_like=True, frozen=True, tag="tokenize"):
+    """Asks for the tokens of a prompt; answered by `Tokenized`, or `Refused`. Since protocol 3."""
+
+    stream: int
+    prompt: Prompt
+    add_special_tokens: bool | None = None
+    """`None` for what `Generate` does."""
+    texts: bool = False
+    """Whether each token is wanted as text, too."""
+
+
+class Detokenize(msgspec.Struct, array_like=True, frozen=True, tag="detokenize"):
+    """Asks for the text of tokens; answered by `Detokenized`, or `Refused`. Since protocol 3."""
+
+    stream: int
+    token_ids: list[int]
+    skip_special_tokens: bool = False
 
 
 class Abort(msgspec.Struct, array_like=True, frozen=True, tag="abort"):
@@ -117,7 +131,19 @@ class Ping(msgspec.Struct, array_like=True, frozen=True, tag="ping"):
     number: int
 
 
-Command = Generate | Abort | Ping
+Question = Embed | Tokenize | Detokenize
+
+Command = Generate | Question | Abort | Ping
+
+
+class Candidate(msgspec.Struct, array_like=True, frozen=True):
+    """A token that could have stood at a place."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    """From 1; 0 if vLLM does not say."""
+    text: str
 
 
 class Delta(msgspec.Struct, array_like=True):
@@ -131,6 +157,14 @@ class Delta(msgspec.Struct, array_like=True):
     stop_reason: str | int | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    index: int = 0
+    """Which completion of the stream; since protocol 3, as is all that follows."""
+    logprobs: list[list[Candidate]] | None = None
+    """For each token the candidates, that token first; `None` if they were not asked for."""
+    prompt_logprobs: list[list[Candidate]] | None = None
+    """Likewise for each token of the prompt, nothing for its first; in the first delta only."""
+    last: bool = True
+    """With a finish reason: whether no other completion of this stream still runs."""
 
 
 class Step(msgspec.Struct, array_like=True, frozen=True, tag="step"):
@@ -146,9 +180,40 @@ class Refused(msgspec.Struct, array_like=True, frozen=True, tag="refused"):
 
     stream: int
     kind: str
-    """`invalid`: the request can't be served as it is; `internal`: the engine failed at it; `dead`: the
-    engine is gone."""
+    """`invalid`: the request can't be served as it is; `impossible`: this engine serves none of that kind; `internal`:
+    the engine failed at it; `dead`: the engine is gone."""
     message: str
+    reason: str = ""
+    """UPPER_SNAKE, where there is one of its own; with the next since protocol 3."""
+    metadata: dict[str, str] = {}
+    """The numbers of the message."""
+
+
+class Embedded(msgspec.Struct, array_like=True, frozen=True, tag="embedded"):
+    """The vector of an input."""
+
+    stream: int
+    values: bytes
+    """32-bit floats, little-endian."""
+    prompt_tokens: int
+
+
+class Tokenized(msgspec.Struct, array_like=True, frozen=True, tag="tokenized"):
+    """The tokens of a prompt."""
+
+    stream: int
+    token_ids: list[int]
+    texts: list[str] = []
+
+
+class Detokenized(msgspec.Struct, array_like=True, frozen=True, tag="detokenized"):
+    """The text of tokens."""
+
+    stream: int
+    text: str
+
+
+Answer = Embedded | Tokenized | Detokenized
 
 
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag="pong"):
@@ -163,7 +228,7 @@ class Dead(msgspec.Struct, array_like=True, frozen=True, tag="dead"):
     message: str
 
 
-Event = Hello | Step | Refused | Pong | Dead
+Event = Hello | Step | Refused | Answer | Pong | Dead
 
 _encoder = msgspec.msgpack.Encoder()
 command_decoder = msgspec.msgpack.Decoder(Command)

@@ -73,6 +73,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Of the boot in which it was started: a pid from another boot means nothing."""
     gpus: tuple[Held, ...] = ()
     """Those that it runs on; none on the CPU."""
+    lora: dict[str, str] = {}
+    """The adapters that clients may name, each with its directory."""
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,10 +11,14 @@ import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from .backend import InvalidRequest
 from .causes import text_of
 
 _MSGSPEC_PATH = re.compile(r"^(.*) - at (?:`(?:key|value)` in )?`\$\.?(.*)`$", re.DOTALL)
 _MOST_SHOWN = 8
+
+CLIENT_ERRORS = {"VLLMClientError", "ValueError", "TypeError", "ValidationError"}
+"""What vLLM raises for a request that it refuses: the first since 0.27, the rest before and beside it."""
 
 
 def refuse_unknown(given: Iterable[str], known: Collection[str], kind: str) -> None:
@@ -83,18 +87,25 @@ def refuse_foreign_tokens(name: str, token_ids: Sequence[int], vocab_size: int) 
     """Refuse token ids that the model's embedding has no row for.
 
     Raises:
-        ValueError: some are outside the vocabulary.
+        InvalidRequest: some are outside the vocabulary.
     """
     # min() and max() run in C: the prompt may have a million tokens, and this is the event loop.
     if token_ids and not (min(token_ids) >= 0 and max(token_ids) < vocab_size):
         foreign = [token for token in token_ids if not 0 <= token < vocab_size]
         shown = ", ".join(map(str, foreign[:_MOST_SHOWN])) + (", …" if len(foreign) > _MOST_SHOWN else "")
-        raise ValueError(f"{name}: token ids outside the model's vocabulary of {vocab_size}: {shown}")
+        message = f"{name}: token ids outside the model's vocabulary of {vocab_size}: {shown}"
+        raise InvalidRequest(message, "TOKEN_OUT_OF_VOCABULARY", field=name, token_id=foreign[0], vocab_size=vocab_size)
+
+
+def is_a(error: BaseException, names: Collection[str]) -> bool:
+    """Tell whether a class of *error* has one of *names*: where vLLM keeps its classes differs by version."""
+    return any(kind.__name__ in names for kind in type(error).__mro__)
 
 
 def client_text(error: BaseException) -> str:
     """Say what is wrong with a request, from the exception that refused it."""
-    text = text_of(error)
+    # Of vLLM's own the text alone, without the value that it quotes, which may be all of a prompt.
+    text = str(error.args[0]) if hasattr(error, "parameter") and error.args else text_of(error)
     if found := _MSGSPEC_PATH.match(text):
         said, path = found.groups()
         return f"{path}: {said[:1].lower()}{said[1:]}"

@@ -1,7 +1,7 @@
 """A real engine: vLLM's `AsyncLLM` behind the `Backend` protocol.
 
-The only module that imports vllm, and inside functions, so that what needs none can be tested without. It fits
-0.22 to 0.32; where these differ it looks for fields and methods, never at the version.
+With `vllm_prompts` the only module that imports vllm, and inside functions, so that what needs none can be tested
+without. It fits 0.22 to 0.32; where these differ it looks for fields and methods, never at the version.
 
 Prompts are rendered here and handed over as token ids: `AsyncLLM.generate` has deprecated raw ones, and up to
 0.25 it tokenizes those on the event loop, where the renderer uses a thread.
@@ -21,38 +21,16 @@ import pathlib
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-import msgspec
-
-from . import measuring
-from .backend import EngineDead, InvalidRequest, Output
+from . import measuring, vllm_prompts, vllm_structured
+from .adapters import Adapters
+from .backend import EngineDead, Impossible, InvalidRequest, Output
 from .causes import named, text_of
-from .protocol import ChatPrompt, EngineInfo, Generate, Measured, Prompt, TextPrompt
+from .protocol import Answer, Generate, Prompt, Question
+from .report import EngineInfo, Measured
 from .spec import Spec
-from .vllm_arguments import (
-    client_text,
-    describe_exit,
-    integral,
-    refuse_foreign_tokens,
-    refuse_not_finite,
-    refuse_unknown,
-)
-
-_OURS = {"output_kind", "skip_clone", "output_text_buffer_length"}
-"""Fields of `SamplingParams` that are no client's business."""
-
-_TEMPLATE_OURS = {
-    *("chat_template", "tokenize", "conversation", "return_dict", "return_tensors", "return_assistant_tokens_mask"),
-    *("padding", "truncation", "max_length", "tokenizer_kwargs"),
-}
-"""Arguments of `apply_chat_template` that are not variables of the template."""
-
-_CLIENT_ERRORS = {"VLLMClientError", "ValueError", "TypeError", "ValidationError"}
-"""What vLLM raises for a request that it refuses: the first since 0.27, the rest before and beside it."""
-
-_NO_TEMPLATE = (
-    "the model has no chat template: send text in the model's own format or token ids, "
-    "or load the instruction-tuned variant of the model"
-)
+from .vllm_arguments import CLIENT_ERRORS, client_text, describe_exit, integral, is_a, refuse_unknown
+from .vllm_inputs import VllmInputs
+from .vllm_sampling import Sampling, candidates
 
 
 def import_vllm() -> None:
@@ -69,11 +47,10 @@ class VllmBackend:
         self._cores: tuple[Any, ...] = ()
         self._extended = False
         """Whether vLLM's workers have `measuring.METHOD`."""
+        self._adapters = Adapters()
         self._ids = itertools.count()
-        self._vocab_size: int = 0
-        self._sampling_type: Any = None
-        self._sampling_hints: dict[str, Any] = {}
-        self._sampling_defaults: dict[str, Any] = {}
+        self._inputs: VllmInputs | None = None
+        self._sampling: Sampling | None = None
 
     def load(self, spec: Spec) -> EngineInfo:
         """Load the model; takes from ten seconds to minutes, and blocks.
@@ -84,7 +61,9 @@ class VllmBackend:
         """
         import vllm
         from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.pooling_params import PoolingParams
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
 
         hints = {field.name: field.type for field in dataclasses.fields(AsyncEngineArgs)}
@@ -95,27 +74,32 @@ class VllmBackend:
             self._extended = True
         self._engine = engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=spec.model, **arguments))
 
+        self._adapters = Adapters(spec.lora, LoRARequest)
         # Kept because vLLM forgets them when they die, and their exit codes say why they did.
         manager = getattr(engine.engine_core.resources, "engine_manager", None)
         self._cores = tuple(getattr(manager, "processes", ()))
         model = engine.model_config
-        self._vocab_size = model.get_vocab_size()
-        self._sampling_type = SamplingParams
-        self._sampling_hints = {
-            field.name: field.type
-            for field in msgspec.structs.fields(SamplingParams)
-            if field.name not in _OURS and not field.name.startswith("_")
-        }
-        # vLLM's own default of 16 tokens surprises; `None` is as many as fit.
-        self._sampling_defaults = {"max_tokens": None} | model.get_diff_sampling_param()
-        self._sampling_defaults["output_kind"] = RequestOutputKind.DELTA.value
+        self._inputs = VllmInputs(engine, self._render, self._ids, PoolingParams, self._adapters.request)
+        self._sampling = Sampling(
+            SamplingParams,
+            StructuredOutputsParams,
+            RequestOutputKind,
+            model.get_diff_sampling_param(),
+            model.get_vocab_size(),
+            model.max_logprobs,
+        )
         return EngineInfo(
             vllm_version=vllm.__version__,
             max_model_len=model.max_model_len,
             kv_cache_tokens=kv_cache_tokens(engine.vllm_config.cache_config),
             dtype=str(model.dtype).removeprefix("torch."),
-            vocab_size=self._vocab_size,
+            vocab_size=model.get_vocab_size(),
+            runner_type=model.runner_type,
         )
+
+    async def add_adapters(self) -> None:
+        """Have vLLM load the adapters, so that one which it can't load is found out now."""
+        await self._adapters.load(self._engine)
 
     async def measure(self, log: pathlib.Path) -> Measured:
         """Ask vLLM's workers what they measured, and the log what the graphs took."""
@@ -149,24 +133,42 @@ class VllmBackend:
         stream = None
         started = False
         prompt_tokens = cached_tokens = 0
+        prompt_logprobs = None
         try:
-            params = self._sampling_params(request.sampling_params)
-            stream = engine.generate(await self._render(request.prompt), params, request_id)
+            assert self._sampling is not None
+            params = self._sampling.params(request.sampling_params, request.whole)
+            scheduled = self._scheduled(request.priority)
+            model = engine.model_config
+            prompt = await vllm_prompts.render(engine.renderer, request, model.max_model_len, model.get_vocab_size())
+            if params.structured_outputs is not None:
+                await asyncio.to_thread(vllm_structured.verify, params, engine)
+            lora = self._adapters.request(request.lora)
+            stream = engine.generate(prompt, params, request_id, lora_request=lora, **scheduled)
             async for result in stream:
                 if not started:
                     started = True
                     prompt_tokens = len(result.prompt_token_ids or ())
                     cached_tokens = result.num_cached_tokens or 0
-                step = result.outputs[0]
-                ids = step.token_ids
-                yield Output(
-                    step.text,
-                    ids if type(ids) is list else list(ids),
-                    step.finish_reason,
-                    step.stop_reason,
-                    prompt_tokens,
-                    cached_tokens,
-                )
+                    prompt_logprobs = candidates(result.prompt_logprobs)
+                left = len(result.outputs)
+                for step in result.outputs:
+                    if step.finish_reason == "error":
+                        raise vllm_structured.given_up(params)
+                    left -= 1
+                    ids = step.token_ids
+                    yield Output(
+                        step.text,
+                        ids if type(ids) is list else list(ids),
+                        step.finish_reason,
+                        step.stop_reason,
+                        prompt_tokens,
+                        cached_tokens,
+                        step.index,
+                        candidates(step.logprobs) if step.logprobs and ids else None,
+                        prompt_logprobs,
+                        result.finished and not left,
+                    )
+                    prompt_logprobs = None
         except (asyncio.CancelledError, GeneratorExit):
             if stream is not None and not started:
                 # vLLM aborts what it has handed to EngineCore, but not what it is about to.
@@ -176,10 +178,45 @@ class VllmBackend:
             raise
         except Exception as error:
             death = self.death()
-            raise (EngineDead(death) if death else whose_fault(error, started)) from error
+            raise (EngineDead(death) if death else whose_fault(error, started, request.sampling_params)) from error
         finally:
             if stream is not None:
                 await stream.aclose()  # leaving `async for` does not close a generator, and only that aborts
+
+    async def _render(self, prompt: Prompt) -> Any:
+        model = self._engine.model_config
+        return await vllm_prompts.plain(self._engine.renderer, prompt, model.max_model_len, model.get_vocab_size())
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer a question about an input; being cancelled aborts the request in the engine.
+
+        Raises:
+            InvalidRequest: it can't be answered.
+            EngineDead: the engine has failed for good.
+            RuntimeError: the engine failed at it.
+        """
+        assert self._inputs is not None
+        try:
+            return await self._inputs.answer(question)
+        except InvalidRequest:
+            raise
+        except Exception as error:
+            death = self.death()
+            raise (EngineDead(death) if death else whose_fault(error, started=False)) from error
+
+    def _scheduled(self, priority: int) -> dict[str, int]:
+        """Give vLLM's arguments for a *priority*, which it takes and ignores unless its policy is to heed it.
+
+        Raises:
+            Impossible: that is not its policy.
+        """
+        policy = self._engine.vllm_config.scheduler_config.policy
+        if priority and policy != "priority":
+            message = (
+                f"priority: the engine's scheduling_policy is {policy}: load the model with scheduling_policy priority"
+            )
+            raise Impossible(message, "PRIORITY_UNSUPPORTED", priority=priority, scheduling_policy=policy)
+        return {"priority": priority} if priority else {}
 
     async def ping(self) -> None:
         """Ask EngineCore something: `check_health` only looks at a flag of this process."""
@@ -197,41 +234,6 @@ class VllmBackend:
         if self._engine is not None:
             self._engine.shutdown()
 
-    async def _render(self, prompt: Prompt) -> Any:
-        """Turn *prompt* into the token ids that vLLM takes; texts are tokenized in a thread of vLLM's."""
-        from vllm.inputs import tokens_input
-
-        if isinstance(prompt, ChatPrompt):
-            rendered = await self._render_chat(prompt)
-        elif isinstance(prompt, TextPrompt):
-            (rendered,) = await self._engine.renderer.render_cmpl_async([{"prompt": prompt.text}])
-        else:
-            rendered = tokens_input(prompt.token_ids)
-        refuse_foreign_tokens("prompt", rendered.get("prompt_token_ids", ()), self._vocab_size)
-        return rendered
-
-    async def _render_chat(self, prompt: ChatPrompt) -> Any:
-        from vllm.renderers import ChatParams
-
-        if reserved := sorted(_TEMPLATE_OURS & prompt.template_args.keys()):
-            raise InvalidRequest(f"not a variable of a chat template: {', '.join(reserved)}")
-        if any(message.keys() < {"role", "content"} for message in prompt.messages):
-            raise InvalidRequest("messages: each has a role and a content")
-        params = ChatParams(chat_template_kwargs={"add_generation_prompt": True} | prompt.template_args)
-        _, (rendered,) = await self._engine.renderer.render_chat_async([prompt.messages], params)
-        return rendered
-
-    def _sampling_params(self, given: dict[str, Any]) -> Any:
-        """Build vLLM's `SamplingParams` of the client's values over those of the model's generation config."""
-        refuse_unknown(given, self._sampling_hints, "sampling parameter of this vLLM")
-        refuse_not_finite(given)
-        if given.get("n", 1) != 1:
-            raise InvalidRequest("n: a stream has one completion; send as many requests as you want completions")
-        # Unlike the constructor this checks types, against the very hints that EngineCore decodes by.
-        params = msgspec.convert(self._sampling_defaults | integral(given, self._sampling_hints), self._sampling_type)
-        refuse_foreign_tokens("stop_token_ids", params.stop_token_ids or (), self._vocab_size)
-        return params
-
 
 def kv_cache_tokens(cache: Any) -> int | None:
     """Say how many tokens the KV cache holds, from vLLM's `CacheConfig`; `None` for a model without one."""
@@ -241,19 +243,21 @@ def kv_cache_tokens(cache: Any) -> int | None:
     return tokens or None
 
 
-def is_a(error: BaseException, names: Collection[str]) -> bool:
-    """Tell whether a class of *error* has one of *names*: where vLLM keeps its classes differs by version."""
-    return any(kind.__name__ in names for kind in type(error).__mro__)
+def whose_fault(error: Exception, started: bool, sampling_params: Collection[str] = ()) -> Exception:
+    """Make of vLLM's *error* one of `Backend`'s, or a `RuntimeError`.
 
-
-def whose_fault(error: Exception, started: bool) -> Exception:
-    """Make of vLLM's *error* one of `Backend`'s, or a `RuntimeError`; *started* says that tokens had come."""
+    Args:
+        error: what it raised.
+        started: whether tokens had come.
+        sampling_params: the names of those that the client set.
+    """
     if is_a(error, {"EngineDeadError"}):
         return EngineDead(text_of(error))
     # vLLM wraps what it does not expect in an EngineGenerateError without a text.
     cause = error.__cause__ if is_a(error, {"EngineGenerateError"}) and error.__cause__ else error
-    if is_a(cause, {"ChatTemplateResolutionError"}):
-        return InvalidRequest(_NO_TEMPLATE)
-    if is_a(cause, _CLIENT_ERRORS) and not started:
+    if is_a(cause, CLIENT_ERRORS) and not started:
+        parameter = getattr(cause, "parameter", None)  # since 0.22, of some
+        if parameter in sampling_params:
+            return InvalidRequest(client_text(cause), "INVALID_SAMPLING_PARAMS", field=parameter)
         return InvalidRequest(client_text(cause))
     return RuntimeError(named(cause))

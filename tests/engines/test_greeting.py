@@ -8,8 +8,8 @@ import pytest
 
 from tests.fakes.link_worker import HELLO, until
 from tests.fakes.scripted_worker import INFO
-from vllmd.engines import link
-from vllmd.engines.link import connect
+from vllmd.engines import greeting
+from vllmd.engines.greeting import connect
 from vllmd.worker import protocol
 from vllmd.worker.protocol import Dead, Hello
 
@@ -65,7 +65,7 @@ async def test_nobody_listening_is_an_error(runtime: pathlib.Path) -> None:
 
 async def test_worker_that_says_nothing_is_given_up(runtime: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says who was silent, and for how long."""
-    monkeypatch.setattr(link, "_HELLO_SECONDS", 0.01)
+    monkeypatch.setattr(greeting, "_HELLO_SECONDS", 0.01)
     path = runtime / "link.sock"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))

@@ -1,0 +1,64 @@
+"""What `EngineService` generates from one prompt: a stream of tokens."""
+
+from __future__ import annotations
+
+import time
+
+from vllmd.api import callers, convert, parse, parse_prompt, parse_sampling
+from vllmd.api.convert_logprobs import logprobs
+from vllmd.api.methods import Context, Methods
+from vllmd.api.status import raising
+from vllmd.engines.streams import Chunk, Stream
+from vllmd.v1 import engine_service_pb2 as pb
+
+
+class GenerationMethods(Methods):
+    """Generate."""
+
+    @raising
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> None:
+        """Stream tokens; a cancelled call aborts the request in the engine.
+
+        It writes rather than yields: each generator on the way would be woken for each token.
+        """
+        begun = time.monotonic()
+        lease_id, engine_id = parse.target(request)
+        prompt = parse_prompt.prompt(request)
+        params = parse_sampling.sampling_params(request.sampling_params)
+        options = parse_sampling.options(request)
+        callers.check_model(lambda: self._model_of(lease_id, engine_id))
+        self._check_adapter(lease_id, engine_id, request.lora)
+        running = self._scheduler.generating(lease_id, engine_id, prompt, params, **options)
+        with callers.counted(), running as stream:
+            first: float | None = None
+            while True:
+                chunk = await stream.next()
+                first = first or time.monotonic() - begun
+                if chunk.last:
+                    await context.write(_last(stream, chunk, first, begun))
+                    return
+                await context.write(_response(chunk))
+
+
+def _response(chunk: Chunk) -> pb.GenerateResponse:
+    response = pb.GenerateResponse(text=chunk.text, token_ids=chunk.token_ids)
+    if chunk.index:
+        response.index = chunk.index
+    if chunk.finish_reason is not None:
+        response.finish_reason = convert.finish_reason(chunk.finish_reason)
+        response.stop_reason = "" if chunk.stop_reason is None else str(chunk.stop_reason)
+    if chunk.logprobs is not None:
+        response.logprobs.extend(logprobs(chunk.logprobs))
+    if chunk.prompt_logprobs is not None:
+        response.prompt_logprobs.extend(logprobs(chunk.prompt_logprobs))
+    return response
+
+
+def _last(stream: Stream, chunk: Chunk, first: float, begun: float) -> pb.GenerateResponse:
+    response = _response(chunk)
+    response.usage.prompt_tokens = stream.prompt_tokens
+    response.usage.completion_tokens = stream.completion_tokens
+    response.usage.cached_tokens = stream.cached_tokens
+    response.timings.time_to_first_token.CopyFrom(convert.duration(first))
+    response.timings.total.CopyFrom(convert.duration(time.monotonic() - begun))
+    return response
