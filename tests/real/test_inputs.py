@@ -167,7 +167,7 @@ def test_inputs_of_each_kind_and_bad_ones(own: RunningDaemon, embedding: pb.Load
     cut = embed(own, embedding, Prompt(text="fox " * 200), truncate_prompt_tokens=10)
 
     assert list(found[0].embedding.values) == pytest.approx(list(found[1].embedding.values), abs=1e-5)
-    assert "maximum context length is 128" in found[2].failure.message
+    assert (found[2].failure.reason, found[2].failure.metadata["max_model_len"]) == ("PROMPT_TOO_LONG", "128")
     assert found[3].failure.reason == "TOKEN_OUT_OF_VOCABULARY"
     assert cut[0].embedding.prompt_tokens == 10
 
