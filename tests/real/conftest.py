@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,30 @@ ENGINE_ARGS: dict[str, Any] = {
     "kv_cache_memory_bytes": 256 << 20,
 }
 LOAD_SECONDS = 400
+
+
+@contextlib.contextmanager
+def direct_run(
+    engine_python: str, program: str, *arguments: str | pathlib.Path, directory: pathlib.Path
+) -> Iterator[subprocess.Popen[str]]:
+    """Run vLLM without us, in a process of its own, while the daemon's engines load; it ends with the block.
+
+    Args:
+        engine_python: the interpreter that has vLLM.
+        program: a file of this folder.
+        arguments: of the program.
+        directory: for its temporary files.
+    """
+    process = subprocess.Popen(
+        [engine_python, pathlib.Path(__file__).with_name(program), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"TMPDIR": str(directory), "VLLM_NO_USAGE_STATS": "1"},
+    )
+    yield process
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from grpc_status import rpc_status
 
 from tests import tiny_bert
 from tests.host.running import RunningDaemon, cores_of, home, kill, load_request, until
-from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS
+from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS, direct_run
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1 import generation_pb2
 from vllmd.v1.generation_pb2 import ChatMessage, ChatPrompt, Prompt, SamplingParams, TokenPrompt
@@ -53,17 +52,9 @@ def reference(
         {"model": str(bert), "inputs": INPUTS, "engine_args": SMALL},
         {"model": str(model), "inputs": INPUTS, "engine_args": POOLING},
     ]
-    program = pathlib.Path(__file__).with_name("reference_vectors.py")
-    process = subprocess.Popen(
-        [engine_python, program, json.dumps(jobs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("reference")), "VLLM_NO_USAGE_STATS": "1"},
-    )
-    yield process
-    process.kill()
-    process.wait()
+    directory = tmp_path_factory.mktemp("reference")
+    with direct_run(engine_python, "reference_vectors.py", json.dumps(jobs), directory=directory) as process:
+        yield process
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import math
-import os
 import pathlib
 import re
 import subprocess
@@ -18,7 +17,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.host.running import RunningDaemon, until
-from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS
+from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS, direct_run
 from vllmd.v1 import generation_pb2
 from vllmd.v1.engine_service_pb2 import GenerateRequest, GenerateResponse, LoadedModel
 from vllmd.v1.generation_pb2 import ChatMessage, ChatPrompt, Choice, SamplingParams, StructuredOutputs, TokenLogprobs
@@ -93,16 +92,9 @@ def reference(
 ) -> Iterator[subprocess.Popen[str]]:
     """A direct run of `AsyncLLM`, started before the daemon's engine so that both load at once."""
     job = json.dumps({"prompts": PROMPTS, "max_tokens": 12, "engine_args": ENGINE_ARGS, "logprobs": MOST})
-    process = subprocess.Popen(
-        [engine_python, pathlib.Path(__file__).with_name("reference.py"), model, job],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("reference")), "VLLM_NO_USAGE_STATS": "1"},
-    )
-    yield process
-    process.kill()
-    process.wait()
+    directory = tmp_path_factory.mktemp("reference")
+    with direct_run(engine_python, "reference.py", model, job, directory=directory) as process:
+        yield process
 
 
 def compare(found: Sequence[TokenLogprobs], expected: list[list[list[Any]]]) -> None:

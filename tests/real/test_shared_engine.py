@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import grpc
 import pytest
 
 from tests.host.running import Home, RunningDaemon, cores_of, identity_of, kill, until
-from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS
+from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS, direct_run
 from vllmd.v1 import engine_pb2, generation_pb2
 from vllmd.v1.engine_service_pb2 import (
     GenerateRequest,
@@ -35,17 +34,9 @@ def reference(
 ) -> Iterator[subprocess.Popen[str]]:
     """A direct run of `AsyncLLM`, started before the daemon's engine so that both load at once."""
     job = json.dumps({"prompts": PROMPTS, "max_tokens": MAX_TOKENS, "engine_args": ENGINE_ARGS})
-    program = pathlib.Path(__file__).with_name("reference.py")
-    process = subprocess.Popen(
-        [engine_python, program, model, job],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("reference")), "VLLM_NO_USAGE_STATS": "1"},
-    )
-    yield process
-    process.kill()
-    process.wait()
+    directory = tmp_path_factory.mktemp("reference")
+    with direct_run(engine_python, "reference.py", model, job, directory=directory) as process:
+        yield process
 
 
 def tokens_of(call: Any) -> list[int]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from vllmd.api import callers, convert, limits, parse, parse_prompt, parse_sampling, window
-from vllmd.api.convert_logprobs import logprobs
+from vllmd.api.convert_generation import logprobs, set_end, usage
 from vllmd.api.methods import Context, Methods
 from vllmd.api.status import raising, to_failure
 from vllmd.engines.link import Link
@@ -118,14 +118,10 @@ async def gather(stream: Stream) -> pb.Generated:
         completion.token_ids.extend(chunk.token_ids)
         completion.logprobs.extend(logprobs(chunk.logprobs or ()))
         generated.prompt_logprobs.extend(logprobs(chunk.prompt_logprobs or ()))
-        if chunk.finish_reason is not None:
-            completion.finish_reason = convert.finish_reason(chunk.finish_reason)
-            completion.stop_reason = "" if chunk.stop_reason is None else str(chunk.stop_reason)
+        set_end(completion, chunk)
         last = chunk.last
     generated.completions.extend(completions[index] for index in sorted(completions))
-    usage = generated.usage
-    usage.prompt_tokens, usage.cached_tokens = stream.prompt_tokens, stream.cached_tokens
-    usage.completion_tokens = stream.completion_tokens
+    generated.usage.CopyFrom(usage(stream))
     return generated
 
 

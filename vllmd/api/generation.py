@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from vllmd.api import callers, convert, parse, parse_prompt, parse_sampling
-from vllmd.api.convert_logprobs import logprobs
+from vllmd.api.convert_generation import logprobs, set_end, usage
 from vllmd.api.methods import Context, Methods
 from vllmd.api.status import raising
 from vllmd.engines.streams import Chunk, Stream
@@ -44,9 +44,7 @@ def _response(chunk: Chunk) -> pb.GenerateResponse:
     response = pb.GenerateResponse(text=chunk.text, token_ids=chunk.token_ids)
     if chunk.index:
         response.index = chunk.index
-    if chunk.finish_reason is not None:
-        response.finish_reason = convert.finish_reason(chunk.finish_reason)
-        response.stop_reason = "" if chunk.stop_reason is None else str(chunk.stop_reason)
+    set_end(response, chunk)
     if chunk.logprobs is not None:
         response.logprobs.extend(logprobs(chunk.logprobs))
     if chunk.prompt_logprobs is not None:
@@ -56,9 +54,7 @@ def _response(chunk: Chunk) -> pb.GenerateResponse:
 
 def _last(stream: Stream, chunk: Chunk, first: float, begun: float) -> pb.GenerateResponse:
     response = _response(chunk)
-    response.usage.prompt_tokens = stream.prompt_tokens
-    response.usage.completion_tokens = stream.completion_tokens
-    response.usage.cached_tokens = stream.cached_tokens
+    response.usage.CopyFrom(usage(stream))
     response.timings.time_to_first_token.CopyFrom(convert.duration(first))
     response.timings.total.CopyFrom(convert.duration(time.monotonic() - begun))
     return response

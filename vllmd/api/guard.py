@@ -49,11 +49,11 @@ class Guard(grpc.aio.ServerInterceptor):
             who = caller = self._identify(details)
             access.check(method, caller.role, caller.way, self._remedy)
         except VllmdError as error:
-            return _replaced(handler, _understanding(_refusing(method, who, error)))
-        behaviour = _known(caller, _behaviour(handler))
+            return _replaced(handler, _refusing(method, who, error))
+        behaviour = _behaviour(handler)
         if access.needed(method) is Role.OPERATOR:
             behaviour = _audited(method, caller, behaviour)
-        return _replaced(handler, _understanding(behaviour))
+        return _replaced(handler, _known(caller, behaviour))
 
     def _identify(self, details: Details) -> Caller:
         if self._tokens is None:
@@ -73,6 +73,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
 def _refusing(method: str, who: Caller | str, error: VllmdError) -> Callable[[Any, Context], Awaitable[None]]:
     async def refuse(request: Any, context: Context) -> None:
+        await _refuse_malformed(request, context)
         if access.needed(method) is Role.OPERATOR or error.reason == "TOKEN_UNKNOWN":  # somebody may be trying
             audit.Record(method, request, who, context).denied(error)
         await abort(context, error)
@@ -81,13 +82,15 @@ def _refusing(method: str, who: Caller | str, error: VllmdError) -> Callable[[An
 
 
 def _known(caller: Caller, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method know who calls it."""
+    """Let a method know who calls it, and keep from it what is no request."""
 
     async def call(request: Any, context: Context) -> Any:
+        await _refuse_malformed(request, context)
         callers.current.set(caller)
         return await behaviour(request, context)
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        await _refuse_malformed(request, context)
         callers.current.set(caller)
         async with contextlib.aclosing(behaviour(request, context)) as responses:
             async for response in responses:
@@ -160,21 +163,8 @@ def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
-def _understanding(behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep from a method what is no request."""
-
-    async def refuse(request: _Malformed, context: Context) -> None:
+async def _refuse_malformed(request: Any, context: Context) -> None:
+    """End the call if its request is none."""
+    if isinstance(request, _Malformed):
         message = f"The request's bytes are no message of its kind: {request.why}. Is it another service's?"
         await abort(context, InvalidRequest("MALFORMED_REQUEST", message))
-
-    async def call(request: Any, context: Context) -> Any:
-        return await (refuse if isinstance(request, _Malformed) else behaviour)(request, context)
-
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        if isinstance(request, _Malformed):
-            await refuse(request, context)
-        async with contextlib.aclosing(behaviour(request, context)) as responses:
-            async for response in responses:
-                yield response
-
-    return stream if inspect.isasyncgenfunction(behaviour) else call

@@ -51,6 +51,7 @@ KEYS = {
     "needed_gib": "what it takes, as vLLM reckoned",
     "obstacle": "why it can't be",
     "other_bytes": "what all but weights and KV cache takes",
+    "other_backend": "a compiler of structured outputs that takes it",
     "path": "the file",
     "phase": "what the start was busy with",
     "pid": "the process",

@@ -31,7 +31,7 @@ ENTRIES = (
         InvalidRequest,
         "The JSON schema, regular expression or grammar is none, or none that this engine can follow.",
         "Correct it; the message quotes what its compiler said.",
-        ("field", "bytes", "limit", "count"),
+        ("field", "bytes", "limit", "count", "backend", "other_backend"),
         quotes=True,
     ),
     Entry(

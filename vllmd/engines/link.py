@@ -117,8 +117,9 @@ class Link:
         if self.hello.protocol < outdated.CURRENT:
             raise outdated.error(type(question).__name__)
         self._last_id += 1
-        asked = Asked(msgspec.structs.replace(question, stream=self._last_id))
-        self._send(msgspec.structs.replace(question, stream=asked.id), asked)
+        numbered = msgspec.structs.replace(question, stream=self._last_id)
+        asked = Asked(numbered)
+        self._send(numbered, asked)
         return asked
 
     def _send(self, request: protocol.Generate | protocol.Question, stream: Stream | Asked) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from vllmd.engines import outdated
 from vllmd.engines.link import Link
 from vllmd.engines.state import State
 from vllmd.engines.supervisor import Supervisor
@@ -15,9 +16,6 @@ from vllmd.events import log_fields
 from vllmd.scheduler.leases import Lease, LeaseBook
 from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
-
-_ADAPTERS_SINCE = 3
-"""The link's protocol."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +71,7 @@ class Entry:
             NotPossible: its worker is of an earlier vllmd, which knows none.
         """
         engine_id, link = self.supervisor.id, self.supervisor.link
-        if link is not None and link.hello.protocol < _ADAPTERS_SINCE:
+        if link is not None and link.hello.protocol < outdated.CURRENT:
             message = f"Engine {engine_id} was started by an earlier vllmd, without LoRA: release it and load it again."
             raise NotPossible("ENGINE_OUTDATED", message, engine=engine_id)
         if name not in self.wish.lora:

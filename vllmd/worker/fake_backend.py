@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from . import fake_generation, fake_inputs
-from .backend import EngineDead, InvalidRequest, Output
+from .adapters import Adapters
+from .backend import EngineDead, Output
 from .fake_memory import DEFAULT_UTILIZATION, WEIGHTS, FakeMemory, memory_of, parts
 from .fake_text import VOCABULARY
 from .processes import read_stat
@@ -121,13 +122,13 @@ class FakeBackend:
         self._core: subprocess.Popen[bytes] | None = None
         self._memory: FakeMemory | None = None
         self._sizes: dict[str, int] = {}
-        self._lora: dict[str, str] = {}
+        self._adapters = Adapters()
         self._model = fake_generation.FakeModel(4096, "fcfs", 0)
 
     def load(self, spec: Spec) -> EngineInfo:
         """Start the fake's processes and go through the phases of a start."""
         fake = {name: value for name, value in spec.engine_args.items() if name.startswith("fake_")}
-        self._lora = spec.lora
+        self._adapters = Adapters(spec.lora, lambda name, *_: name)
         self._options = options = msgspec.convert(fake, FakeOptions, strict=False)
         self._steps = Steps(options.tokens_per_second, self._core_hangs)
         if options.ignore_sigterm:
@@ -209,8 +210,7 @@ class FakeBackend:
 
     async def generate(self, request: Generate) -> AsyncIterator[Output]:
         """Count up in words, at the rate that was set; the words are an adapter's name where one is used."""
-        if request.lora and request.lora not in self._lora:
-            raise InvalidRequest(f"lora: this engine has no adapter {request.lora!r}")
+        self._adapters.request(request.lora)
         if self._options.generation_error:
             raise RuntimeError(self._options.generation_error)
         prompt_tokens = len(fake_inputs.words(request.prompt))

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from .backend import Impossible, InvalidRequest, Output
+from .backend import InvalidRequest, Output
 from .fake_text import VOCABULARY, pieces
 from .protocol import Candidate, Generate
+from .vllm_arguments import refuse_foreign_tokens, refuse_priority
 
 _MOST_LOGPROBS = 20
 
@@ -75,12 +76,7 @@ def logprobs(tokens: list[tuple[str, int]], count: int | None) -> list[list[Cand
 
 def _checked(request: Generate, model: FakeModel, prompt_tokens: int) -> None:
     params = request.sampling_params
-    if request.priority and model.scheduling_policy != "priority":
-        policy = model.scheduling_policy
-        message = (
-            f"priority: the engine's scheduling_policy is {policy}: load the model with scheduling_policy priority"
-        )
-        raise Impossible(message, "PRIORITY_UNSUPPORTED", priority=request.priority, scheduling_policy=policy)
+    refuse_priority(request.priority, model.scheduling_policy)
     if prompt_tokens >= model.max_model_len:
         message = f"the prompt has {prompt_tokens} tokens, and the engine's max_model_len is {model.max_model_len}"
         raise InvalidRequest(message, "PROMPT_TOO_LONG", prompt_tokens=prompt_tokens, max_model_len=model.max_model_len)
@@ -93,11 +89,7 @@ def _checked(request: Generate, model: FakeModel, prompt_tokens: int) -> None:
                 message, "INVALID_SAMPLING_PARAMS", field=name, value=params[name], limit=_MOST_LOGPROBS
             )
     for name in ("stop_token_ids", "allowed_token_ids", "logit_bias"):
-        if foreign := [token for token in params.get(name, ()) if not 0 <= token < VOCABULARY]:
-            message = f"{name}: token ids outside the model's vocabulary of {VOCABULARY}: {foreign[0]}"
-            raise InvalidRequest(
-                message, "TOKEN_OUT_OF_VOCABULARY", field=name, token_id=foreign[0], vocab_size=VOCABULARY
-            )
+        refuse_foreign_tokens(name, list(params.get(name, ())), VOCABULARY)
 
 
 async def generate(

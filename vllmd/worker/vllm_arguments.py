@@ -11,7 +11,7 @@ import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from .backend import InvalidRequest
+from .backend import Impossible, InvalidRequest
 from .causes import text_of
 
 _MSGSPEC_PATH = re.compile(r"^(.*) - at (?:`(?:key|value)` in )?`\$\.?(.*)`$", re.DOTALL)
@@ -95,6 +95,19 @@ def refuse_foreign_tokens(name: str, token_ids: Sequence[int], vocab_size: int) 
         shown = ", ".join(map(str, foreign[:_MOST_SHOWN])) + (", …" if len(foreign) > _MOST_SHOWN else "")
         message = f"{name}: token ids outside the model's vocabulary of {vocab_size}: {shown}"
         raise InvalidRequest(message, "TOKEN_OUT_OF_VOCABULARY", field=name, token_id=foreign[0], vocab_size=vocab_size)
+
+
+def refuse_priority(priority: int, policy: str) -> None:
+    """Refuse a priority that vLLM takes and ignores, as it does unless its scheduling policy is to heed it.
+
+    Raises:
+        Impossible: that is not its *policy*.
+    """
+    if priority and policy != "priority":
+        message = (
+            f"priority: the engine's scheduling_policy is {policy}: load the model with scheduling_policy priority"
+        )
+        raise Impossible(message, "PRIORITY_UNSUPPORTED", priority=priority, scheduling_policy=policy)
 
 
 def is_a(error: BaseException, names: Collection[str]) -> bool:

@@ -3,8 +3,8 @@
 With `vllm_prompts` the only module that imports vllm, and inside functions, so that what needs none can be tested
 without. It fits 0.22 to 0.32; where these differ it looks for fields and methods, never at the version.
 
-Prompts are rendered here and handed over as token ids: `AsyncLLM.generate` has deprecated raw ones, and up to
-0.25 it tokenizes those on the event loop, where the renderer uses a thread.
+Prompts are rendered before (`vllm_prompts`) and handed over as token ids: `AsyncLLM.generate` has deprecated raw
+ones, and up to 0.25 it tokenizes those on the event loop, where the renderer uses a thread.
 
 A request that EngineCore can't decode ends the thread that reads its requests and with that, silently, all
 later ones. A token id outside the vocabulary is an index out of bounds on the device. So types and ids are
@@ -23,12 +23,12 @@ from typing import Any
 
 from . import measuring, vllm_prompts, vllm_structured
 from .adapters import Adapters
-from .backend import EngineDead, Impossible, InvalidRequest, Output
+from .backend import EngineDead, InvalidRequest, Output
 from .causes import named, text_of
 from .protocol import Answer, Generate, Prompt, Question
 from .report import EngineInfo, Measured
 from .spec import Spec
-from .vllm_arguments import CLIENT_ERRORS, client_text, describe_exit, integral, is_a, refuse_unknown
+from .vllm_arguments import CLIENT_ERRORS, client_text, describe_exit, integral, is_a, refuse_priority, refuse_unknown
 from .vllm_inputs import VllmInputs
 from .vllm_sampling import Sampling, candidates
 
@@ -137,7 +137,8 @@ class VllmBackend:
         try:
             assert self._sampling is not None
             params = self._sampling.params(request.sampling_params, request.whole)
-            scheduled = self._scheduled(request.priority)
+            refuse_priority(request.priority, engine.vllm_config.scheduler_config.policy)
+            scheduled = {"priority": request.priority} if request.priority else {}
             model = engine.model_config
             prompt = await vllm_prompts.render(engine.renderer, request, model.max_model_len, model.get_vocab_size())
             if params.structured_outputs is not None:
@@ -203,20 +204,6 @@ class VllmBackend:
         except Exception as error:
             death = self.death()
             raise (EngineDead(death) if death else whose_fault(error, started=False)) from error
-
-    def _scheduled(self, priority: int) -> dict[str, int]:
-        """Give vLLM's arguments for a *priority*, which it takes and ignores unless its policy is to heed it.
-
-        Raises:
-            Impossible: that is not its policy.
-        """
-        policy = self._engine.vllm_config.scheduler_config.policy
-        if priority and policy != "priority":
-            message = (
-                f"priority: the engine's scheduling_policy is {policy}: load the model with scheduling_policy priority"
-            )
-            raise Impossible(message, "PRIORITY_UNSUPPORTED", priority=priority, scheduling_policy=policy)
-        return {"priority": priority} if priority else {}
 
     async def ping(self) -> None:
         """Ask EngineCore something: `check_health` only looks at a flag of this process."""

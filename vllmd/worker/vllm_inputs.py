@@ -28,7 +28,7 @@ from .protocol import (
     Tokenized,
     TokenPrompt,
 )
-from .vllm_arguments import refuse_foreign_tokens
+from .vllm_arguments import refuse_foreign_tokens, refuse_priority
 
 T = TypeVar("T")
 _TASK = "embed"
@@ -84,7 +84,7 @@ class VllmInputs:
             message = f"this engine makes no vectors; what it does is {', '.join(tasks)}"
             raise Impossible(message, "NOT_AN_EMBEDDING_MODEL")
         self._check_dimensions(question.dimensions)
-        self._check_priority(question.priority)
+        refuse_priority(question.priority, self._engine.vllm_config.scheduler_config.policy)
         params = self._params_type(task=_TASK, dimensions=question.dimensions, use_activation=question.normalize)
         prompt = await self._rendered(question)
         self._measure(len(prompt["prompt_token_ids"]))
@@ -129,15 +129,6 @@ class VllmInputs:
             of = f"one of {', '.join(map(str, known))}" if known else f"1 to {most}"
             message = f"dimensions: {of} for this model, not {dimensions}"
             raise Impossible(message, "DIMENSIONS_UNSUPPORTED", **numbers)
-
-    def _check_priority(self, priority: int) -> None:
-        """Refuse what vLLM takes and ignores."""
-        policy = self._engine.vllm_config.scheduler_config.policy
-        if priority and policy != "priority":
-            message = (
-                f"priority: the engine's scheduling_policy is {policy}: load the model with scheduling_policy priority"
-            )
-            raise Impossible(message, "PRIORITY_UNSUPPORTED", priority=priority, scheduling_policy=policy)
 
     async def _rendered(self, question: Embed) -> Any:
         """Turn the input into tokens, no more than asked for; of a text the special ones are kept, as is usual."""
