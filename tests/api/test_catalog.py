@@ -13,7 +13,7 @@ from google.rpc import code_pb2, error_details_pb2
 from tests.api.scenarios import engines, host, prompts, requests
 from tests.fakes.served import details_of, status_of
 from vllmd import catalog
-from vllmd.api.status import code_of
+from vllmd.api import codes
 
 SCENARIOS = requests.SCENARIOS | prompts.SCENARIOS | engines.SCENARIOS | host.SCENARIOS
 UNTRIED = requests.UNTRIED | prompts.UNTRIED
@@ -62,7 +62,7 @@ async def test_a_call_that_ends_with_it(reason: str) -> None:
     info: error_details_pb2.ErrorInfo = details["ErrorInfo"]
 
     assert (info.reason, info.domain) == (reason, "vllmd")
-    assert error.code().name == code_pb2.Code.Name(code_of(entry.error(reason, "")))
+    assert error.code().name == code_pb2.Code.Name(codes.of_entry(entry))
     assert set(kinds.values()) == {1}
     assert set(info.metadata) <= set(entry.metadata)
     assert ("RetryInfo" in details) is entry.may_pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from vllmd.v1.generation_pb2 import Prompt, SamplingParams, TokenPrompt
 
 _LOAD_SECONDS = 500.0
 _PROMPT_TOKENS = 64
+_ON_A_CPU = {"max_model_len": 512, "dtype": "float32", "kv_cache_memory_bytes": 512 << 20}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +130,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", help="a directory; default: a fake engine")
     parser.add_argument("--engine-python", help="the interpreter that has vLLM")
+    parser.add_argument(
+        "--engine-args", type=json.loads, help="vLLM's, as a JSON object (default: what a tiny model on a CPU takes)"
+    )
     arguments = parser.parse_args()
     settings: dict[str, Any] = {"max_num_seqs": arguments.streams // 2}  # a batch has twice as many in hand
     options = ["--log-level", "warning", *(["--backend", "fake"] if not arguments.model else [])]
     if arguments.model:
         options += ["--engine-python", arguments.engine_python]
-        settings |= {"max_model_len": 512, "dtype": "float32", "kv_cache_memory_bytes": 512 << 20}
+        settings |= _ON_A_CPU if arguments.engine_args is None else arguments.engine_args
     else:
         settings["fake_tokens_per_second"] = 0
     with home(*options) as place:

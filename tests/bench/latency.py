@@ -13,7 +13,6 @@ import pathlib
 import statistics
 import subprocess
 import time
-from typing import Any
 
 from tests.host.running import RunningDaemon, home, load_request
 from vllmd.v1 import engine_service_pb2, generation_pb2
@@ -25,10 +24,11 @@ _SPREAD = 90
 """How many prompts differ: what the prefix cache holds of them is the same for both."""
 
 
-def bare(python: str, model: str, engine_args: dict[str, Any], requests: int, tokens: int) -> list[list[float]]:
+def bare(given: argparse.Namespace) -> list[list[float]]:
     """Measure the bare engine; seconds to the first token and for each token after that, by request."""
     program = pathlib.Path(__file__).with_name("latency_bare.py")
-    command = [python, str(program), model, json.dumps(engine_args), str(requests), str(tokens)]
+    numbers = map(str, (given.requests, given.tokens, given.pause))
+    command = [given.engine_python, str(program), given.model, json.dumps(given.engine_args), *numbers]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the bare engine ended with status {done.returncode}:\n{done.stdout[-3000:]}")
@@ -36,7 +36,7 @@ def bare(python: str, model: str, engine_args: dict[str, Any], requests: int, to
     return [json.loads(line.removeprefix("measured ")) for line in lines]
 
 
-def through(daemon: RunningDaemon, lease: str, requests: int, tokens: int) -> list[list[float]]:
+def through(daemon: RunningDaemon, lease: str, requests: int, tokens: int, pause: float) -> list[list[float]]:
     """Measure the daemon, likewise."""
     measured = []
     for index in range(-_WARM_UP, requests):
@@ -45,6 +45,7 @@ def through(daemon: RunningDaemon, lease: str, requests: int, tokens: int) -> li
             sampling_params=generation_pb2.SamplingParams(max_tokens=tokens, ignore_eos=True, temperature=0.0),
         )
         request.tokens.token_ids.extend([6 + (index + _WARM_UP) % _SPREAD] * _PROMPT_TOKENS)
+        time.sleep(pause)  # so that a machine of few cores is not still busy with what was before
         begun, first = time.perf_counter(), 0.0
         for _ in daemon.engines.Generate(request):
             first = first or time.perf_counter()
@@ -62,13 +63,16 @@ def main() -> None:
     arguments.add_argument("--engine-args", type=json.loads, default={}, help="vLLM's, as a JSON object")
     arguments.add_argument("--requests", type=int, default=40)
     arguments.add_argument("--tokens", type=int, default=128)
+    arguments.add_argument("--pause", type=float, default=0.0, help="seconds before each request")
     given = arguments.parse_args()
-    plain = bare(given.engine_python, given.model, given.engine_args, given.requests, given.tokens)
-    with home("--engine-python", given.engine_python) as place:
+    plain = bare(given)
+    # The bare engine takes whatever it is given.
+    allowed = (part for name in given.engine_args for part in ("--allow-engine-arg", name))
+    with home("--engine-python", given.engine_python, *allowed) as place:
         daemon = place.start()
         request = load_request(given.model, **given.engine_args)
         *_, last = daemon.engines.LoadModel(request, timeout=_LOAD_SECONDS)
-        served = through(daemon, last.loaded.lease.name, given.requests, given.tokens)
+        served = through(daemon, last.loaded.lease.name, given.requests, given.tokens, given.pause)
     for number, what in enumerate(("time to first token", "time per token")):
         one, other = (statistics.median(row[number] for row in rows) * 1e3 for rows in (plain, served))
         print(

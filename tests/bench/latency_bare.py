@@ -1,4 +1,4 @@
-"""The bare engine for `tests.bench.latency`: `latency_bare.py MODEL ENGINE_ARGS REQUESTS TOKENS`, by vLLM's Python.
+"""The bare engine for `tests.bench.latency`: `latency_bare.py MODEL ENGINE_ARGS REQUESTS TOKENS PAUSE`, by vLLM's Python.
 
 Prints for each request, one after the other, the seconds until its first token and those for each token after that.
 """
@@ -9,7 +9,7 @@ import sys
 import time
 
 
-async def main(model: str, engine_args: dict[str, object], requests: int, tokens: int) -> None:
+async def main(model: str, engine_args: dict[str, object], requests: int, tokens: int, pause: float) -> None:
     """Measure them."""
     from vllm import SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -22,6 +22,7 @@ async def main(model: str, engine_args: dict[str, object], requests: int, tokens
             max_tokens=tokens, ignore_eos=True, temperature=0.0, output_kind=RequestOutputKind.DELTA
         )
         prompt = {"prompt_token_ids": [6 + (index + 3) % 90] * 64}
+        await asyncio.sleep(pause)
         begun, first = time.perf_counter(), 0.0
         async for _ in engine.generate(prompt, params, request_id=str(index)):
             first = first or time.perf_counter()
@@ -32,4 +33,4 @@ async def main(model: str, engine_args: dict[str, object], requests: int, tokens
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+    asyncio.run(main(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))

@@ -6,6 +6,7 @@ import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from google.rpc import code_pb2
 
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal
 from tests.fakes.samples import progress
@@ -159,23 +160,19 @@ def test_every_code_is_an_error_of_ours(code: grpc.StatusCode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "expected"),
+    ("code", "expected"),
     [
-        ("INVALID_FIELD", InvalidRequest),
-        ("PROMPT_TOO_LARGE", InvalidRequest),
-        ("TOKEN_OUT_OF_RANGE", InvalidRequest),
-        ("LORA_NOT_FOUND", NotFound),
-        ("PRIORITY_UNSUPPORTED", NotPossible),
-        ("ENGINE_OUTDATED", NotPossible),
-        ("QUEUE_FULL", Exhausted),
-        ("ENGINE_DIED", Unavailable),
-        ("GENERATION_FAILED", EngineFailed),
-        ("FROM_THE_FUTURE", VllmdError),
+        (code_pb2.INVALID_ARGUMENT, InvalidRequest),
+        (code_pb2.INTERNAL, EngineFailed),
+        (code_pb2.UNKNOWN, VllmdError),
+        (0, VllmdError),
+        (99, VllmdError),
     ],
 )
-def test_failure_of_one_prompt_goes_by_its_reason(reason: str, expected: type[VllmdError]) -> None:
-    """It has no code of its own."""
-    failure = engine_pb2.Failure(reason=reason, message="no", metadata={"a": "1"}, log_lines=["x"])
+def test_failure_of_one_prompt_goes_by_its_code(code: int, expected: type[VllmdError]) -> None:
+    """As that of a call does, also where the reason is one that this client has never heard of."""
+    reason = "FROM_THE_FUTURE"
+    failure = engine_pb2.Failure(code=code, reason=reason, message="no", metadata={"a": "1"}, log_lines=["x"])
     error = from_failure(failure)
 
     assert type(error) is expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.rpc import code_pb2
 
-from vllmd.api.status import code_of
+from vllmd.api import codes
 from vllmd.catalog import KEYS, Entry, engines, host, local, prompts, requests
 
 _INTRO = """\
@@ -60,7 +60,7 @@ def page() -> str:
 
 
 def _section(entry: Entry) -> str:
-    code = code_pb2.Code.Name(code_of(entry.error(entry.reason, "")))
+    code = code_pb2.Code.Name(codes.of_entry(entry))
     again = "; the same call may succeed later, after `RetryInfo`" if entry.may_pass else ""
     lines = [f"### {entry.reason}\n", f"`{code}`{again}.\n", f"{entry.means} {entry.remedy}\n"]
     if entry.metadata:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.rpc import code_pb2
+
 from vllmd.v1 import engine_pb2, generation_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 
@@ -19,7 +21,10 @@ def generated(index: int, *texts: str) -> pb.GenerateBatchResponse:
 def too_long() -> engine_pb2.Failure:
     """What became of a prompt that no context holds."""
     message = "the prompt has 9000 tokens, and the context 8192"
-    return engine_pb2.Failure(reason="PROMPT_TOO_LONG", message=message, metadata={"prompt_tokens": "9000"})
+    metadata = {"prompt_tokens": "9000"}
+    return engine_pb2.Failure(
+        code=code_pb2.INVALID_ARGUMENT, reason="PROMPT_TOO_LONG", message=message, metadata=metadata
+    )
 
 
 def embedded(index: int, *values: float) -> pb.EmbedResponse:

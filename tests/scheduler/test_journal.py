@@ -163,6 +163,14 @@ async def test_a_journal_that_is_removed_stays_away(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_journal_that_can_not_be_removed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A daemon ends well all the same: a read-only file system refuses even what is not there."""
+    (tmp_path / "j" / "in-the-way").mkdir(parents=True)
+    await Journal(tmp_path / "j", lambda: CONTENTS).remove()
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 async def test_saves_that_are_asked_for_together_share_a_write(tmp_path: Path) -> None:
     """One that begins after the last of them asked, so that each finds what it knew in it."""
     made: list[Contents] = []

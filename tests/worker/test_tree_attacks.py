@@ -39,6 +39,26 @@ def impostor(engine_id: str, directory: pathlib.Path) -> Iterator[Identity]:
         popen.communicate()
 
 
+@contextlib.contextmanager
+def contained(engine_id: str, directory: pathlib.Path, *, mounted: bool) -> Iterator[Identity]:
+    """A process with our marker in a mount namespace of its own, in which something else may be in that place."""
+    mount = f"mount -t tmpfs none {directory.parent}; " if mounted else ""
+    popen = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-ec", f"{mount}echo; exec cat"],
+        env={"PATH": os.environ["PATH"], ENGINE_ID_VARIABLE: engine_id, ENGINE_DIR_VARIABLE: str(directory)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert popen.stdout is not None
+        assert popen.stdout.readline() == b"\n"
+        stat = read_stat(popen.pid)
+        assert stat is not None
+        yield stat.identity
+    finally:
+        popen.communicate()
+
+
 def all_gone(family: Family, seconds: float) -> bool:
     """Wait until nobody has a family's output open any more, however often they change their pids."""
     assert family.popen.stdout is not None
@@ -72,6 +92,27 @@ def test_process_of_another_user_is_never_ours(engine_id: str, tmp_path: pathlib
 
         assert (members, killed.pids) == ([], ())
         assert lives(stranger)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_same_directory_of_another_container_is_another_engine(engine_id: str, tmp_path: pathlib.Path) -> None:
+    """With `--pid=host`, two containers see each other's processes, and each has its own /run/vllmd."""
+    directory = tmp_path / engine_id
+    with contained(engine_id, directory, mounted=True) as stranger:
+        tree = Tree(engine_id, None, None, directory)
+        members = tree.members()
+        killed = tree.kill(1.0)
+
+        assert (members, killed.pids) == ([], ())
+        assert lives(stranger)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_same_directory_in_another_mount_namespace_is_ours(engine_id: str, tmp_path: pathlib.Path) -> None:
+    """A service has a new mount namespace after each restart, and its engines stay in the old one."""
+    directory = tmp_path / engine_id
+    with contained(engine_id, directory, mounted=False) as own:
+        assert [stat.identity for stat in Tree(engine_id, None, None, directory).members()] == [own]
 
 
 @pytest.mark.parametrize("role", ["racing", "hopping", "strolling"])

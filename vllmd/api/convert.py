@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 
+from vllmd.api import codes
 from vllmd.engines import reclaim
 from vllmd.engines.diagnosis import Failure
 from vllmd.engines.progress import LoadProgress
@@ -178,7 +179,11 @@ def _transition(value: Transition) -> engine_pb2.Transition:
 
 def _failure(value: Failure) -> engine_pb2.Failure:
     return engine_pb2.Failure(
-        reason=value.reason, message=value.message, metadata=dict(value.metadata), log_lines=list(value.log_lines)
+        code=codes.of_reason(value.reason),
+        reason=value.reason,
+        message=value.message,
+        metadata=dict(value.metadata),
+        log_lines=list(value.log_lines),
     )
 
 

@@ -14,38 +14,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from vllmd import catalog
-from vllmd.api import callers, convert
+from vllmd.api import callers, codes, convert
 from vllmd.errors import (
-    Cancelled,
-    Denied,
     EngineFailed,
-    Exhausted,
     InvalidRequest,
-    NotFound,
-    NotPossible,
-    Unauthenticated,
-    Unavailable,
     VllmdError,
 )
 from vllmd.v1 import engine_pb2
 
 DOMAIN = "vllmd"
 _log = logging.getLogger(__name__)
-_CODES: dict[type[VllmdError], int] = {
-    InvalidRequest: code_pb2.INVALID_ARGUMENT,
-    NotFound: code_pb2.NOT_FOUND,
-    NotPossible: code_pb2.FAILED_PRECONDITION,
-    Exhausted: code_pb2.RESOURCE_EXHAUSTED,
-    Denied: code_pb2.PERMISSION_DENIED,
-    Unauthenticated: code_pb2.UNAUTHENTICATED,
-    Unavailable: code_pb2.UNAVAILABLE,
-    Cancelled: code_pb2.CANCELLED,
-    EngineFailed: code_pb2.INTERNAL,
-}
 _TRAILER_BYTES = 7 << 10
 """All that an error may take: it travels in a trailer, and gRPC's clients refuse metadata over 8 KiB."""
 
@@ -58,17 +39,9 @@ _PACKING_BYTES = 100
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def code_of(error: VllmdError) -> int:
-    """Say which code an error travels with: the one that its reason has in the catalogue."""
-    entry = catalog.find(error.reason)
-    if entry is None:
-        return _CODES[type(error)]
-    return code_pb2.Code.Value(entry.code) if entry.code else _CODES[entry.error]
-
-
 def to_status(error: VllmdError) -> status_pb2.Status:
     """Describe an error for a client, in as many bytes as a trailer holds: much of the text may be a client's own."""
-    result = status_pb2.Status(code=code_of(error), message=_cut(error.message, _MESSAGE_BYTES))
+    result = status_pb2.Status(code=codes.of_error(error), message=_cut(error.message, _MESSAGE_BYTES))
     metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
     result.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
     if error.retry_seconds is not None:
@@ -85,7 +58,12 @@ def to_status(error: VllmdError) -> status_pb2.Status:
 def to_failure(error: VllmdError) -> engine_pb2.Failure:
     """Describe an error of one of many inputs, which is no status of the call."""
     metadata = {name: _cut(value, _VALUE_BYTES) for name, value in error.metadata.items()}
-    return engine_pb2.Failure(reason=error.reason, message=_cut(error.message, _MESSAGE_BYTES), metadata=metadata)
+    return engine_pb2.Failure(
+        code=codes.of_error(error),
+        reason=error.reason,
+        message=_cut(error.message, _MESSAGE_BYTES),
+        metadata=metadata,
+    )
 
 
 def _bad_request(violations: Sequence[tuple[str, str]]) -> error_details_pb2.BadRequest:

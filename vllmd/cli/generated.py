@@ -60,8 +60,9 @@ class InOrder:
 
     def _put(self, text: str) -> None:
         if text:
-            terminal.write(text)
+            # Before it is written: Ctrl-C comes also right after, and what follows then begins a line.
             self._at_line_start = text.endswith("\n")
+            terminal.write(text)
 
 
 def show(responses: Iterator[GenerateResponse], output: Format, count: int = 1) -> Generation:

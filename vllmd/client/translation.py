@@ -59,34 +59,7 @@ _OF_GRPC: dict[grpc.StatusCode, type[VllmdError]] = {
 
 _BROKEN = ("Socket closed", "GOAWAY", "reset by peer", "Cancelling all calls")
 
-# Of one prompt of many only the reason comes, without a code. What is left out here has a name that says it.
-_BY_REASON: dict[str, grpc.StatusCode] = {
-    "INTERNAL": _Code.INTERNAL,
-    "GENERATION_FAILED": _Code.INTERNAL,
-    "CONTENT_UNSUPPORTED": _Code.INVALID_ARGUMENT,
-    "MODEL_UNSUPPORTED": _Code.INVALID_ARGUMENT,
-    "NOT_AN_EMBEDDING_MODEL": _Code.FAILED_PRECONDITION,
-    "ENGINE_OUTDATED": _Code.FAILED_PRECONDITION,
-    "ENGINE_NOT_READY": _Code.FAILED_PRECONDITION,
-    "QUEUE_FULL": _Code.RESOURCE_EXHAUSTED,
-    "TOO_MANY_REQUESTS": _Code.RESOURCE_EXHAUSTED,
-    "UPGRADING": _Code.UNAVAILABLE,
-    "DRAINING": _Code.UNAVAILABLE,
-    "GPU_LOST": _Code.UNAVAILABLE,
-    "CANCELLED": _Code.CANCELLED,
-}
-_BY_PREFIX = {
-    "INVALID_": _Code.INVALID_ARGUMENT,
-    "PROMPT_": _Code.INVALID_ARGUMENT,
-    "TOKEN_": _Code.INVALID_ARGUMENT,
-    "ENGINE_": _Code.UNAVAILABLE,
-}
-_BY_SUFFIX = {
-    "_NOT_FOUND": _Code.NOT_FOUND,
-    "_UNSUPPORTED": _Code.FAILED_PRECONDITION,
-    "_EXHAUSTED": _Code.RESOURCE_EXHAUSTED,
-    "_UNAVAILABLE": _Code.UNAVAILABLE,
-}
+_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in _Code}
 
 
 class _Call(Protocol):
@@ -141,8 +114,8 @@ def from_status(code: grpc.StatusCode, status: status_pb2.Status) -> VllmdError:
 
 
 def from_failure(failure: engine_pb2.Failure) -> VllmdError:
-    """Make an error of what became of one prompt of many, which has no code of its own."""
-    code = _code_of(failure.reason)
+    """Make an error of what became of one prompt of many."""
+    code = _BY_NUMBER.get(failure.code, _Code.UNKNOWN)
     log_lines = tuple(failure.log_lines)
     return _CLASSES.get(code, VllmdError)(code, failure.reason, failure.message, failure.metadata, log_lines=log_lines)
 
@@ -174,15 +147,6 @@ def out_of_time() -> DeadlineExceeded:
 def closed() -> Cancelled:
     """Say that the client's own end ended the call, or kept it from being made."""
     return Cancelled(_Code.CANCELLED, "CLIENT_CLOSED", "this client is closed: make another one")
-
-
-def _code_of(reason: str) -> grpc.StatusCode:
-    if reason in _BY_REASON:
-        return _BY_REASON[reason]
-    for suffix, code in _BY_SUFFIX.items():
-        if reason.endswith(suffix):
-            return code
-    return next((code for prefix, code in _BY_PREFIX.items() if reason.startswith(prefix)), _Code.UNKNOWN)
 
 
 def _detail(status: status_pb2.Status, wanted: _Detail) -> _Detail | None:

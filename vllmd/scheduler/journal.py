@@ -191,11 +191,19 @@ class Journal:
                 self._failing = False
 
     async def remove(self) -> None:
-        """Remove it, and write it no more: nothing is left that a later daemon could take over."""
+        """Remove it, and write it no more: nothing is left that a later daemon could take over.
+
+        One that can't be removed is no reason to end badly: it names engines that a later daemon will not find.
+        """
         async with self._writing:
             path, self._path = self._path, None
-            if path is not None:
+            if path is None:
+                return
+            try:
                 path.unlink(missing_ok=True)
+            except OSError as error:
+                if not self._failing:
+                    _log.error("the journal can't be removed: %s", error)
 
     async def keep(self) -> None:
         """Write it after each change, until cancelled."""

@@ -620,7 +620,7 @@ Global___LoadProfile: _TypeAlias = LoadProfile  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why an engine failed, or why it ended without being asked to."""
+    """Why an engine failed, or ended without being asked to, or why one prompt of many was not served."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -648,10 +648,13 @@ class Failure(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     LOG_LINES_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Stable and machine-readable, such as `ENGINE_DIED`."""
     message: _builtins.str
     """What happened and what to do about it."""
+    code: _builtins.int
+    """The gRPC status code that a call ends with for this reason, such as 3 for `INVALID_ARGUMENT`."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The numbers and names that appear in `message`."""
@@ -667,10 +670,11 @@ class Failure(_message.Message):
         message: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         log_lines: _abc.Iterable[_builtins.str] | None = ...,
+        code: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_lines", b"log_lines", "message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "log_lines", b"log_lines", "message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

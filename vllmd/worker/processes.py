@@ -85,7 +85,8 @@ def processes() -> list[Stat]:
 def marker(pid: int) -> tuple[str, str] | None:
     """Read our marker from a process's environment: the engine's id and its directory.
 
-    `None` if it has none, is another user's, or we may not look. It survives vLLM's `setproctitle` only with
+    `None` if it has none, is another user's, we may not look, or its directory is in another file system than what we
+    call by that name: an engine of a daemon in another container. It survives vLLM's `setproctitle` only with
     `SPT_NOENV=1`.
     """
     try:
@@ -96,8 +97,24 @@ def marker(pid: int) -> tuple[str, str] | None:
         return None
     values = dict(entry.partition(b"=")[::2] for entry in environ.split(b"\0"))
     engine_id = values.get(ENGINE_ID_VARIABLE.encode())
-    directory = values.get(ENGINE_DIR_VARIABLE.encode(), b"")
-    return None if engine_id is None else (os.fsdecode(engine_id), os.fsdecode(directory))
+    directory = os.fsdecode(values.get(ENGINE_DIR_VARIABLE.encode(), b""))
+    if engine_id is None or (directory and not _sees_the_same(pid, os.path.dirname(directory))):
+        return None
+    return os.fsdecode(engine_id), directory
+
+
+def _sees_the_same(pid: int, path: str) -> bool:
+    """Tell whether a process means by a path what we do: with `--pid=host`, containers see each other's processes.
+
+    Each start of a unit has a mount namespace of its own, in which the directory is the same.
+    """
+    process = f"/proc/{pid}"
+    try:
+        if os.path.samestat(os.stat(f"{process}/ns/mnt"), os.stat("/proc/self/ns/mnt")):
+            return True
+        return os.path.samestat(os.stat(f"{process}/root{path}"), os.stat(path))
+    except OSError:
+        return False
 
 
 def hold(identity: Identity) -> int | None:
