@@ -1,4 +1,4 @@
-"""The bare engine for `tests.bench.latency`: `latency_bare.py MODEL ENGINE_ARGS REQUESTS TOKENS PAUSE`, by vLLM's Python.
+"""The bare engine for `tests.bench.latency`: `latency_bare.py MODEL ENGINE_ARGS REQUESTS TOKENS PAUSE`.
 
 Prints for each request, one after the other, the seconds until its first token and those for each token after that.
 """

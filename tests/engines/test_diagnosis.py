@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import errno
 import pathlib
 
 import pytest
 
-from vllmd.engines.diagnosis import QUOTED_LINES, Failure, death, gpu_lost, late, load_failure, root_cause, to_error
+from vllmd.engines.diagnosis import (
+    QUOTED_LINES,
+    Failure,
+    death,
+    gpu_lost,
+    late,
+    load_failure,
+    not_spawned,
+    root_cause,
+    to_error,
+)
 from vllmd.errors import EngineFailed, Exhausted, InvalidRequest, NotFound, Unavailable, VllmdError
 
 CORE = "(EngineCore pid=123) ERROR 11-23 15:43:46 [core.py:1512] "
@@ -181,6 +192,18 @@ def test_client_is_told_whether_another_try_may_help(failure: Failure, error: ty
     assert type(told) is error
     assert (told.reason, told.message, told.metadata["engine"]) == (failure.reason, "m", "e-1")
     assert getattr(told, "log_lines", ()) == (failure.log_lines if error is EngineFailed else ())
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(errno.ENOSPC, "DISK_FULL"), (errno.EDQUOT, "DISK_FULL"), (errno.EACCES, "SPAWN_FAILED")]
+)
+def test_a_worker_that_can_not_be_started(code: int, reason: str) -> None:
+    """A disk that is full passes; what else the system refuses needs an operator."""
+    root = pathlib.Path("/run/vllmd/e")
+    failure = not_spawned(OSError(code, "no", str(root / "x" / "spec.json")), root)
+
+    assert failure.reason == reason
+    assert str(root) in failure.message
 
 
 @pytest.mark.parametrize(

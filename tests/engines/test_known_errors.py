@@ -45,6 +45,13 @@ NO_OPERATOR = "'_OpNamespace' '_C' object has no attribute"
             "Lower gpu_memory_utilization",
         ),
         (
+            "OSError: [Errno 28] No space left on device: '/var/cache/vllmd/hub/blobs/x'",
+            "DISK_FULL",
+            {"path": "/var/cache/vllmd/hub/blobs/x"},
+            "Make room",
+        ),
+        ("unable to write to file </torch_1>: No space left on device (28)", "DISK_FULL", {}, "Make room"),
+        (
             KV,
             "KV_CACHE_TOO_SMALL",
             {

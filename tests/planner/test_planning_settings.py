@@ -178,7 +178,7 @@ def test_room_for_adapters_is_reckoned_with() -> None:
 
     assert plain.memory is not None
     assert one.memory is not None
-    assert one.memory.weights - plain.memory.weights == pytest.approx(2 * 16 * (32 * 81_920 + 132_352), rel=0.01)
+    assert one.memory.weights - plain.memory.weights == pytest.approx(2 * 16 * (32 * 81_920 + 2 * 132_352), rel=0.01)
     assert isinstance(found, Infeasible)
     assert found.reason == "MODEL_TOO_LARGE"
 

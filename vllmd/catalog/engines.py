@@ -66,6 +66,14 @@ ENTRIES = (
         quotes=True,
     ),
     Entry(
+        "DISK_FULL",
+        Exhausted,
+        "A disk of the host is full: that of the engine's own files, or that of models and of what vLLM keeps.",
+        "Make room on it (`vllmd-cli doctor` shows how much there is), or give vllmd another `cache_dir`.",
+        ("path", "engine"),
+        quotes=True,
+    ),
+    Entry(
         "MODEL_GATED",
         Denied,
         "The hub gives the model only to those who have accepted its license, and the daemon's token has not.",

@@ -7,6 +7,8 @@ initialization failed" and no more.
 from __future__ import annotations
 
 import dataclasses
+import errno
+import pathlib
 import re
 from collections.abc import Sequence
 
@@ -83,6 +85,14 @@ def _plain(error: str) -> str:
     """Take vLLM's own words out of pydantic's, which validates its configuration."""
     match = _PYDANTIC.search(error)
     return match[1] if match else error
+
+
+def not_spawned(error: OSError, root: pathlib.Path) -> Failure:
+    """Explain why no worker could be started; *root* is the directory of engines' directories."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"There is no room left for the engine's own files: make some on the disk of {root}."
+        return Failure("DISK_FULL", message, metadata=(("path", str(root)),))
+    return Failure("SPAWN_FAILED", f"The engine's worker can't be started: {error}.")
 
 
 def death(lines: Sequence[str], what: str) -> Failure:

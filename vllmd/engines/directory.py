@@ -100,7 +100,9 @@ def _copy_worker(site: pathlib.Path) -> None:
     changed the original.
     """
     package = site / "vllmd_worker"
-    shutil.copytree(_WORKER, package, ignore=shutil.ignore_patterns("__pycache__"))
+    package.mkdir(parents=True)
+    for path in _WORKER.glob("*.py"):  # `copytree` would gather the same refusal for each
+        shutil.copy2(path, package / path.name)
     info = site / "vllmd_worker-0.dist-info"
     info.mkdir()
     for name, content in plugin.DIST_INFO.items():

@@ -198,6 +198,12 @@ _KNOWN = (
         hint=_say("engine_python must name one that has vLLM; it gets PYTHONPATH by pass_environment alone."),
     ),
     _known(r"Error in memory profiling", "PROFILING_DISTURBED"),
+    # After all that is more telling: vLLM can do without much of what it would write.
+    _known(
+        r"No space left on device(?:[:(][^\n']{0,80}'(?P<path>[^'\n]+)')?|Disk quota exceeded",
+        "DISK_FULL",
+        hint=_say("Make room on that disk, or give vllmd another --cache-dir."),
+    ),
     # Last, what vLLM wraps any of the above in.
     _known(r"Cannot find any model weights|Invalid repository ID", "MODEL_NOT_FOUND", True),
     _known(r"validation errors? for \w+", "INVALID_ENGINE_ARG", True),

@@ -179,7 +179,7 @@ class Supervisor(EngineView):
         try:
             owned, process = launch(self.id, self.model, self.plan, expected, self._ground)
         except OSError as error:
-            failure = Failure("SPAWN_FAILED", f"The engine's worker can't be started: {error}.")
+            failure = diagnosis.not_spawned(error, self._ground.root)
             asyncio.get_running_loop().call_soon(self._fail, failure)
             return
         self.progress = LoadProgress(Phase.SPAWNING, message="starting processes")

@@ -216,6 +216,8 @@ def _no_model(model: str, path: pathlib.Path) -> VllmdError:
             instead = checkpoint.why_no_model(os.listdir(path))
         except (OSError, ValueError):
             instead = None  # that it is not there, or not for us, is what the error says
+    if instead is None and not os.path.lexists(path):
+        return NotFound("MODEL_NOT_FOUND", f"There is no {model}, as far as the daemon can see.", model=model)
     if instead is None:
         return NotFound("MODEL_NOT_FOUND", f"{model} holds no config.json that can be read here.", model=model)
     return InvalidRequest("MODEL_UNSUPPORTED", f"{model} is {instead}.", model=model)

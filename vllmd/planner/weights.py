@@ -67,7 +67,7 @@ def adapter_bytes(facts: ModelFacts, rank: int, slots: int, tensor_parallel: int
     else:
         mlp = 3 * (hidden + inner // tensor_parallel)
     layer = 4 * hidden + 2 * (heads + kv) * head // tensor_parallel + mlp
-    ends = hidden + (facts.vocabulary or 0)
+    ends = 2 * (hidden + (facts.vocabulary or 0))  # of the embedding and of the output layer, neither of them divided
     return slots * rank * ((facts.layers or 0) * layer + ends) * dtype_bytes(facts.dtype)
 
 

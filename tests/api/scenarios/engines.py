@@ -120,6 +120,7 @@ SCENARIOS: dict[str, Scenario] = {
     "INVALID_HOST_ARG": planning("fake/model", ground={"engine_args": {"max_num_seqs": "many"}}),
     "GPU_MEMORY_EXHAUSTED": planning(LLAMA_8B, gpu(total=80 * GIB, used=70 * GIB)),
     "HOST_MEMORY_EXHAUSTED": vllm_says("ValueError: Available memory on node 0 (1.0/2.0 GiB) is less than desired."),
+    "DISK_FULL": vllm_says("OSError: [Errno 28] No space left on device: '/var/cache/vllmd/hub/blobs/x'"),
     "MODEL_GATED": vllm_says("GatedRepoError: 403 Client Error. Cannot access gated repo for url https://x."),
     "MODEL_UNAVAILABLE": vllm_says("OSError: We couldn't connect to 'https://huggingface.co' to load the files."),
     "FILES_UNAVAILABLE": _files_that_do_not_answer,
