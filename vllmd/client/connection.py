@@ -26,7 +26,7 @@ ItemOut = TypeVar("ItemOut", covariant=True)
 
 
 class Connection:
-    """One channel; `Patience` says how long a call on it waits for a daemon."""
+    """One channel, and another for what is watched; `Patience` says how long a call on it waits for a daemon."""
 
     def __init__(self, target: str, connect_timeout: float = 0.0) -> None:
         self.target = target
@@ -34,6 +34,7 @@ class Connection:
         own = credentials.from_environment()
         self.metadata = own.metadata(target)
         self.channel = credentials.channel(target, own)
+        self.watching = credentials.channel(target, own, narrow=True)
         self._closed = False
 
     def unary(
@@ -99,9 +100,10 @@ class Connection:
         call(b"", timeout=timeout, metadata=self.metadata, wait_for_ready=True)
 
     def close(self) -> None:
-        """End the channel and every call on it."""
+        """End the channels and every call on them."""
         self._closed = True
         self.channel.close()
+        self.watching.close()
 
 
 class Stream(Iterator[Item], Generic[Item]):

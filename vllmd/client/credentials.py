@@ -32,6 +32,12 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_http_proxy", 0),
 )
 
+_NARROW = (
+    # Of what a reader has yet to read, gRPC takes on a few responses instead of some MiB.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4096),
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Credentials:
@@ -57,23 +63,30 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Credentials:
     return Credentials(*(environ.get(name) or None for name in names))
 
 
-def channel(target: str, credentials: Credentials) -> grpc.Channel:
+def channel(target: str, credentials: Credentials, *, narrow: bool = False) -> grpc.Channel:
     """Make a channel: over TLS if the address begins with `tls://`.
+
+    Args:
+        target: the daemon's address.
+        credentials: what it is made with.
+        narrow: whether it is for a stream of which only the latest counts.
 
     Raises:
         DaemonUnreachable: a file can't be read.
     """
+    options = (*OPTIONS, *_NARROW) if narrow else OPTIONS
     if not target.startswith(TLS):
-        return grpc.insecure_channel(target, options=OPTIONS)
-    return grpc.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=OPTIONS)
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=options)
 
 
-def async_channel(target: str, credentials: Credentials) -> grpc.aio.Channel:
+def async_channel(target: str, credentials: Credentials, *, narrow: bool = False) -> grpc.aio.Channel:
     """Make one for asyncio; raises as `channel` does, and `RuntimeError` where no loop runs."""
     asyncio.get_running_loop()  # gRPC would take a loop that nobody runs, and hang
+    options = (*OPTIONS, *_NARROW) if narrow else OPTIONS
     if not target.startswith(TLS):
-        return grpc.aio.insecure_channel(target, options=OPTIONS)
-    return grpc.aio.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=options)
 
 
 def _of_channel(target: str, credentials: Credentials) -> grpc.ChannelCredentials:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, upgrading
+from tests.fakes.host import Host
 from tests.fakes.samples import status, stopped, tokens
+from tests.fakes.served import serving
 from vllmd.client import AsyncClient, Cancelled, DaemonUnreachable, DeadlineExceeded, InvalidRequest, VllmdError
 from vllmd.v1.host_service_pb2 import StopEngineResponse
 
@@ -204,3 +207,20 @@ async def test_daemon_that_dies_breaks_its_streams(daemon: FakeDaemon, async_cli
 
     with pytest.raises(DaemonUnreachable):
         await anext(stream)
+
+
+async def test_who_watches_slowly_gets_the_latest() -> None:
+    """Hundreds of changes while nobody reads are a few responses."""
+    async with Host() as host, serving(host) as served, AsyncClient(str(host.directory / "s")) as client:
+        engine = (await served.load()).engine.name
+        stream = client.watch_engines(engine, min_interval=0)
+        await anext(stream)
+        for number in range(400):
+            host.scheduler.leases.grant(f"l{number}", engine.partition("/")[2], 60.0, time.monotonic())
+            host.scheduler.engines.changed.notify()
+            await asyncio.sleep(0.001)
+        counts = [(await anext(stream)).engines[0].lease_count]
+        while counts[-1] < 401:
+            counts.append((await anext(stream)).engines[0].lease_count)
+
+        assert len(counts) < 20

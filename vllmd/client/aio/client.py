@@ -202,9 +202,11 @@ class AsyncClient(AsyncHostMethods):
     ) -> AsyncStream[pb.WatchEnginesResponse]:
         """Watch all engines, or one until it has ended: first as they are, then those that have changed, whole.
 
-        What changes within *min_interval* seconds comes together. Default 0.1, at most 60.
+        Who reads slowly gets the latest and no backlog. What changes within *min_interval* seconds comes together.
+        Default 0.1, at most 60.
         """
-        return self._connection.stream(self._engines.WatchEngines, requests.watch_request(engine, min_interval))
+        engines = EngineServiceStub(self._connection.watching)
+        return self._connection.stream(engines.WatchEngines, requests.watch_request(engine, min_interval))
 
 
 async def _wait_for_loaded(

@@ -27,7 +27,7 @@ Other = TypeVar("Other")
 
 
 class AsyncConnection:
-    """One channel; `Patience` says how long a call on it waits for a daemon."""
+    """One channel, and another for what is watched; `Patience` says how long a call on it waits for a daemon."""
 
     def __init__(self, target: str, connect_timeout: float = 0.0) -> None:
         self.target = target
@@ -35,6 +35,7 @@ class AsyncConnection:
         own = credentials.from_environment()
         self.metadata = own.metadata(target)
         self.channel = credentials.async_channel(target, own)
+        self.watching = credentials.async_channel(target, own, narrow=True)
         self._closed = False
 
     async def unary(
@@ -105,9 +106,10 @@ class AsyncConnection:
         await call(b"", timeout=timeout, metadata=self.metadata, wait_for_ready=True)
 
     async def close(self) -> None:
-        """End the channel and every call on it."""
+        """End the channels and every call on them."""
         self._closed = True
         await self.channel.close()
+        await self.watching.close()
 
 
 class AsyncStream(AsyncIterator[Item], Generic[Item]):
