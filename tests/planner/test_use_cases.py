@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.models import asked, planned
 from vllmd import config
-from vllmd.cli.use_case import Name
+from vllmd.cli.options.use_case import Name
 from vllmd.planner import use_cases
 from vllmd.planner.request import Program
 from vllmd.planner.use_cases import GENERAL, USE_CASES, UseCase, named

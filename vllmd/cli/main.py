@@ -8,29 +8,29 @@ from typing import Annotated
 
 import typer
 
-from vllmd.cli.chat import chat
+from vllmd.cli.commands.chat import chat
+from vllmd.cli.commands.doctor import doctor
+from vllmd.cli.commands.embed import embed
+from vllmd.cli.commands.engines import engines
+from vllmd.cli.commands.events import events
+from vllmd.cli.commands.generate import generate
+from vllmd.cli.commands.gpus import gpus
+from vllmd.cli.commands.load import load
+from vllmd.cli.commands.logs import logs
+from vllmd.cli.commands.plan import plan
+from vllmd.cli.commands.profiles import profiles
+from vllmd.cli.commands.ps import ps
+from vllmd.cli.commands.reclaim import reclaim
+from vllmd.cli.commands.release import release
+from vllmd.cli.commands.status import status
+from vllmd.cli.commands.stop import stop
+from vllmd.cli.commands.tokenize import tokenize
+from vllmd.cli.commands.verify import verify
+from vllmd.cli.commands.version import print_own_version, version
+from vllmd.cli.commands.watch import watch
 from vllmd.cli.completion import completion
-from vllmd.cli.doctor import doctor
-from vllmd.cli.embed import embed
-from vllmd.cli.engines import engines
-from vllmd.cli.events import events
 from vllmd.cli.failures import Commands
-from vllmd.cli.generate import generate
-from vllmd.cli.gpus import gpus
-from vllmd.cli.load import load
-from vllmd.cli.logs import logs
-from vllmd.cli.plan import plan
-from vllmd.cli.profiles import profiles
-from vllmd.cli.ps import ps
-from vllmd.cli.reclaim_orphans import reclaim
-from vllmd.cli.release import release
 from vllmd.cli.session import Session
-from vllmd.cli.status import status
-from vllmd.cli.stop import stop
-from vllmd.cli.tokenize import tokenize
-from vllmd.cli.verify import verify
-from vllmd.cli.version import print_own_version, version
-from vllmd.cli.watch import watch
 
 
 def _flowing(text: str) -> str:

@@ -1,0 +1,1 @@
+"""What the `chat` command does: a conversation at a terminal."""

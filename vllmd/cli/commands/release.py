@@ -1,0 +1,51 @@
+"""The `release` command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vllmd.cli import terminal
+from vllmd.cli.failures import FAILED
+from vllmd.cli.options import lease as secret
+from vllmd.cli.output.reclaim import kept_after, print_released, unproven
+from vllmd.cli.session import Format, Output, connect
+
+if TYPE_CHECKING:
+    pass
+
+
+def release(
+    context: typer.Context,
+    lease: Annotated[
+        str,
+        typer.Argument(
+            metavar="LEASE",
+            envvar=secret.VARIABLE,
+            help=f"The lease that `load` printed; `-` reads it from stdin. {secret.EXPOSED}",
+        ),
+    ],
+    output: Output = Format.TEXT,
+) -> None:
+    """End a lease, and show what became of the engine.
+
+    An engine without another lease stops; then this returns when its processes are gone and its GPU memory is
+    free. Exit status 1 if that is not proven.
+
+    Examples:
+      vllmd-cli release   # with VLLMD_LEASE in the environment
+      vllmd-cli release - < lease.txt
+    """
+    lease = secret.or_from_stdin(lease, "LEASE")
+    with connect(context) as client:
+        engine = client.release(lease)
+        kept = kept_after(client, engine)
+    if output is Format.JSON:
+        from vllmd.v1.engine_service_pb2 import ReleaseResponse
+
+        terminal.json_document(ReleaseResponse(engine=engine))
+    else:
+        print_released(engine, kept)
+    if unproven(engine) or kept:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,74 @@
+"""What a request goes to: an engine or a lease, as it was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from vllmd.cli.completion import engine_names
+from vllmd.cli.options import lease as secret
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from vllmd.client import Stream, VllmdError
+
+    _Response = TypeVar("_Response", bound=Message)
+
+_Answer = TypeVar("_Answer")
+
+HINT = "ENGINE_OR_LEASE"
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar=HINT,
+        envvar=secret.VARIABLE,
+        help="An engine's name, as `status` shows it, or a lease, as `load` printed it; `-` reads that from the "
+        f"first line of stdin. {secret.EXPOSED}",
+        autocompletion=engine_names,
+    ),
+]
+
+
+def asking(source: str, ask: Callable[[str], _Answer]) -> _Answer:
+    """Ask an engine or a lease; a bare name is an engine's, or else a lease's."""
+    from vllmd.client import VllmdError, lease_name
+
+    try:
+        return ask(source)
+    except VllmdError as error:
+        if not _may_be_a_lease(source, error):
+            raise
+        try:
+            return ask(lease_name(source))
+        except VllmdError as second:
+            raise _more_likely(error, second) from None
+
+
+def streaming(source: str, start: Callable[[str], Stream[_Response]]) -> Iterator[_Response]:
+    """Stream from an engine or a lease; a bare name is an engine's, or else a lease's."""
+    from vllmd.client import VllmdError, lease_name
+
+    try:
+        with start(source) as responses:
+            yield from responses
+    except VllmdError as error:
+        if not _may_be_a_lease(source, error):
+            raise
+        try:
+            with start(lease_name(source)) as responses:
+                yield from responses
+        except VllmdError as second:
+            raise _more_likely(error, second) from None
+
+
+def _may_be_a_lease(source: str, error: VllmdError) -> bool:
+    return error.reason == "ENGINE_NOT_FOUND" and "/" not in source
+
+
+def _more_likely(first: VllmdError, second: VllmdError) -> VllmdError:
+    """People mostly mean engines, so that is the name to say is unknown."""
+    return first if second.reason == "LEASE_NOT_FOUND" else second

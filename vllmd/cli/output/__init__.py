@@ -1,0 +1,1 @@
+"""What commands write: tables, pages and answers for people, JSON for programs."""
