@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import grpc
 import pytest
 
 from tests.fakes.fake_gpus import GIB, gpu
-from tests.fakes.host import Host, hanging, wish
+from tests.fakes.host import Host, hanging, until, wish
 from tests.fakes.profiles import info, key
 from tests.fakes.served import Served, reason_of, serving
+from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.gpu import inventory
 from vllmd.scheduler.entry import Entry
@@ -182,6 +184,24 @@ async def test_the_last_lines_of_a_log() -> None:
         assert await tail(served, name) == [f"line {number}" for number in range(1100, 1200)]
         assert await tail(served, name, 1100) == [f"line {number}" for number in range(100, 1200)]
         assert await tail(served, name, 0) == []
+
+
+async def test_a_log_goes_on_after_a_restart() -> None:
+    """Why the engine died stands in what it said before."""
+    async with Host(restarts=Policy(limit=3, first_delay_seconds=0.0)) as host, serving(host) as served:
+        entry, _ = await host.load(wish())
+        append(log_of(host, entry), "last words")
+        pid = entry.supervisor.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until(host.scheduler.engines.changed, lambda: entry.supervisor.pid not in (pid, None))
+        await host.state(entry, State.READY)
+        lines = await tail(served, entry.supervisor.id, 1000)
+        again = lines.index("── vllmd: the engine was started again ──")
+
+        assert lines[again - 1] == "last words"
+        assert lines[again + 1 :] == await tail(served, entry.supervisor.id, len(lines) - again - 1)
+        assert len(lines) > again + 1
 
 
 @pytest.mark.parametrize("lines", [-1, 10_001])

@@ -54,7 +54,7 @@ def test_a_runtime_directory_that_is_too_long(tmp_path: Path) -> None:
     """The daemon does not start, and says what is too long for what, and what to do."""
     answer = vllmd("--runtime-dir", str(tmp_path / ("x" * 100)), "--backend", "fake")
 
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "bytes too long" in answer.stderr
     assert "Choose a shorter --runtime-dir" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -64,7 +64,7 @@ def test_an_address_that_anybody_could_reach_is_refused(runtime: Path) -> None:
     """It is refused before anything is made."""
     answer = vllmd("--runtime-dir", str(runtime / "r"), "--listen", "0.0.0.0:8765")
 
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "LISTEN_REFUSED" in answer.stderr
     assert not (runtime / "r").exists()
 
@@ -73,9 +73,20 @@ def test_an_interpreter_that_is_not_there_is_told_at_the_start(runtime: Path) ->
     """Not at the first load, when somebody waits for it."""
     answer = vllmd("--runtime-dir", str(runtime / "r"), "--engine-python", "/no/such/python")
 
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert "NO_ENGINE_PYTHON" in answer.stderr
     assert not (runtime / "r").exists()
+
+
+def test_all_that_is_wrong_is_told_at_once(runtime: Path) -> None:
+    """By the status after which the unit does not start it again."""
+    answer = vllmd(
+        "--runtime-dir", str(runtime / "r"), "--engine-python", "/no/such/python", "--listen", "0.0.0.0:8765"
+    )
+
+    assert answer.returncode == 2
+    assert "LISTEN_REFUSED" in answer.stderr
+    assert "NO_ENGINE_PYTHON" in answer.stderr
 
 
 def test_a_daemon_does_not_start_with_a_broken_configuration(runtime: Path) -> None:
@@ -103,7 +114,7 @@ def test_check_heeds_the_file(runtime: Path) -> None:
     wrong = vllmd("--config", str(file), "--check")
 
     assert (right.returncode, right.stdout) == (0, "vllmd can start\n")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "NO_ENGINE_PYTHON" in wrong.stderr
 
 

@@ -67,6 +67,19 @@ async def test_what_else_ended_is_told_by_name(family: Family, engine_id: str) -
     assert watching.seen == set(family.members)
 
 
+async def test_a_part_that_goes_with_its_worker_is_not_told(family: Family, engine_id: str) -> None:
+    """Although it ends first: how the worker ended is what counts."""
+    told = Told()
+    watching = watch(family, engine_id, told)
+    await watching.watch_parts()
+    kill(family.child)
+    kill(family.leader)
+    await asyncio.wait_for(told.something.wait(), 5)
+    watching.close()
+
+    assert (told.worker, told.parts) == (["was killed by signal 9"], [])
+
+
 async def test_nothing_is_told_after_the_end_of_a_watch(family: Family, engine_id: str) -> None:
     """What dies then is somebody else's business."""
     told = Told()

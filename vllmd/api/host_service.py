@@ -30,6 +30,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _DEFAULT_LINES = 100
 _MOST_LINES = 10_000
+_STARTED_AGAIN = "── vllmd: the engine was started again ──"
 _FOLLOW_SECONDS = 0.25
 _LINES_A_MESSAGE = 500
 _EVENTS_A_MESSAGE = 200
@@ -140,11 +141,13 @@ class HostService(HostServiceServicer):
         while request.follow and supervisor.log is None and not supervisor.state.ended:
             await supervisor.changes.wait(_FOLLOW_SECONDS)  # it waits for its GPUs and has no log yet
         path = supervisor.log
-        if path is None:
-            reader, lines = None, supervisor.last_lines[-count:] if count else []
-        else:
+        reader, lines = None, supervisor.last_lines
+        if path is not None:
             end = logs.end_offset(path)
-            reader, lines = logs.Reader(path, end), logs.tail(path, count, end)
+            reader, now = logs.Reader(path, end), logs.tail(path, count, end)
+            # Of one that was started again people want to know what it said before.
+            lines = [*lines, _STARTED_AGAIN, *now] if lines else now
+        lines = lines[-count:] if count else []
         for start in range(0, len(lines), _LINES_A_MESSAGE):
             yield pb.TailLogsResponse(lines=lines[start : start + _LINES_A_MESSAGE])
         while request.follow and reader is not None and not supervisor.state.ended:

@@ -47,19 +47,8 @@ class Parts:
     journal: pathlib.Path
 
 
-def check(settings: Settings) -> None:
-    """Check what can be before anything is made.
-
-    Raises:
-        NotPossible: the daemon can't run like this.
-        InvalidRequest: engines can't have an argument that they are all to have.
-    """
-    for _, error in problems(settings):
-        raise error
-
-
 def problems(settings: Settings) -> list[tuple[str, VllmdError]]:
-    """List what speaks against a daemon with these settings, each with the setting that it is about."""
+    """List what speaks against a daemon with these settings, each with the setting that it is about; makes nothing."""
     found: list[tuple[str, VllmdError]] = []
     if problem := longest_root(engines_root(settings)):
         error = NotPossible("PATH_TOO_LONG", f"{problem}. Choose a shorter --runtime-dir.")

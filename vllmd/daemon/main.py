@@ -20,6 +20,8 @@ from vllmd.daemon.signals import blocked
 from vllmd.errors import VllmdError
 
 _log = logging.getLogger("vllmd")
+_WRONG = 2
+"""The exit status of wrong usage and configuration, after which the unit does not start the daemon again."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,17 +50,21 @@ def _settings(where: Sources, arguments: argparse.ArgumentParser) -> Settings:
     except ConfigurationError as error:
         if any(problem.where.startswith("--") for problem in error.problems):
             arguments.print_usage(sys.stderr)
-        arguments.exit(2, "".join(f"vllmd: error: {problem}\n" for problem in error.problems))
+        arguments.exit(_WRONG, "".join(f"vllmd: error: {problem}\n" for problem in error.problems))
 
 
 def _run(settings: Settings, where: Sources, held: frozenset[int], check: bool) -> int:
     from vllmd.daemon import build, run  # only now, so that --help and --version answer at once
 
+    problems = [error for _, error in build.problems(settings)]
+    for error in problems:
+        _log.error("%s (%s)", error.message, error.reason)
+    if problems:
+        return _WRONG  # which no restart makes right
+    if check:
+        sys.stdout.write(f"{run.CHECKED}\n")
+        return 0
     try:
-        if check:
-            build.check(settings)
-            sys.stdout.write(f"{run.CHECKED}\n")
-            return 0
         faulthandler.enable()  # the SIGABRT of systemd's watchdog then shows where it is stuck
         end = uvloop.run(run.run(settings, where))
         if end is run.End.UPGRADE:

@@ -66,7 +66,6 @@ async def run(settings: Settings, sources: Sources) -> End:
         VllmdError: it can't start.
         OSError: a directory or socket can't be made.
     """
-    build.check(settings)
     build.make_directories(settings)
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.enter_context(claimed(settings.runtime_dir / "vllmd"))

@@ -123,7 +123,8 @@ class HostServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def TailLogs(self, request, context):
-        """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines.
+        """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines; of one that was
+        started again, those of the run before as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,9 @@ class HostServiceStub:
     run on it end with UNAVAILABLE `ENGINE_STOPPED`.
     """
     TailLogs: _grpc.UnaryStreamMultiCallable[_host_service_pb2.TailLogsRequest, _host_service_pb2.TailLogsResponse]
-    """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines."""
+    """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines; of one that was
+    started again, those of the run before as well.
+    """
     ListGpuProcesses: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ListGpuProcessesRequest, _host_service_pb2.ListGpuProcessesResponse]
     """Lists the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
     Reclaim: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.ReclaimRequest, _host_service_pb2.ReclaimResponse]
@@ -74,7 +76,9 @@ class HostServiceAsyncStub(HostServiceStub):
     run on it end with UNAVAILABLE `ENGINE_STOPPED`.
     """
     TailLogs: _aio.UnaryStreamMultiCallable[_host_service_pb2.TailLogsRequest, _host_service_pb2.TailLogsResponse]  # type: ignore[assignment]
-    """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines."""
+    """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines; of one that was
+    started again, those of the run before as well.
+    """
     ListGpuProcesses: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ListGpuProcessesRequest, _host_service_pb2.ListGpuProcessesResponse]  # type: ignore[assignment]
     """Lists the processes that hold GPU memory or are called like vLLM's, each with whose it is and why."""
     Reclaim: _aio.UnaryUnaryMultiCallable[_host_service_pb2.ReclaimRequest, _host_service_pb2.ReclaimResponse]  # type: ignore[assignment]
@@ -135,7 +139,9 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_service_pb2.TailLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_host_service_pb2.TailLogsResponse], _abc.AsyncIterator[_host_service_pb2.TailLogsResponse]]:
-        """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines."""
+        """Streams an engine's log, vLLM's own output included. Of an engine that has ended, its last lines; of one that was
+        started again, those of the run before as well.
+        """
 
     @_abc_1.abstractmethod
     def ListGpuProcesses(
