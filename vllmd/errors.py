@@ -71,7 +71,7 @@ class Unauthenticated(VllmdError):
 class Unavailable(VllmdError):
     """The daemon or the engine can't right now."""
 
-    def __init__(self, reason: str, message: str, retry_seconds: float = 1.0, **metadata: object) -> None:
+    def __init__(self, reason: str, message: str, retry_seconds: float | None = 1.0, **metadata: object) -> None:
         super().__init__(reason, message, **metadata)
         self.retry_seconds = retry_seconds
 

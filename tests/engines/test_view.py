@@ -36,6 +36,18 @@ def test_an_engine_that_failed_says_why_unless_it_is_on_its_way_back() -> None:
     assert isinstance(view.error(), EngineFailed)
 
 
+def test_an_engine_that_failed_for_good_says_nothing_of_another_try() -> None:
+    """But to who would load its model again, by another engine."""
+    view = EngineView("e-1", "org/model")
+    view.life = Life(State.FAILED)
+    view.failure = Failure("GPU_MEMORY_EXHAUSTED", "It does not fit now.")
+
+    assert view.error().retry_seconds is None
+    assert view.error(to_load=True).retry_seconds == 5.0
+    view.failure = None
+    assert (view.error().reason, view.error().retry_seconds) == ("ENGINE_STOPPED", None)
+
+
 def test_what_was_asked_to_end_is_not_on_its_way_back() -> None:
     """Whatever was decided before."""
     view = EngineView("e-1", "org/model")

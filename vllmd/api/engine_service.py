@@ -77,7 +77,7 @@ class EngineService(  # type: ignore[misc]
             await entry.supervisor.changes.wait(_PROGRESS_SECONDS)
             self._scheduler.refuse_if_upgrading()
         if entry.supervisor.state.ended:
-            raise entry.supervisor.error()
+            raise entry.supervisor.error(to_load=True)
 
     @raising
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:

@@ -158,6 +158,7 @@ ENTRIES = (
         "The engine was stopped: by an operator, for want of leases, or with the daemon.",
         "Load the model again.",
         ("engine",),
+        final=True,
     ),
     Entry(
         "ENGINE_DIED",

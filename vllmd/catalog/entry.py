@@ -25,10 +25,12 @@ class Entry:
     """The name of a gRPC code that says more than its class does."""
     retry_seconds: float | None = dataclasses.field(default=None, kw_only=True)
     """After how long another try may succeed where an engine has failed of it; `None` for what its class says."""
+    final: bool = dataclasses.field(default=False, kw_only=True)
+    """True if nothing comes back by itself, although its class says that it may."""
     quotes: bool = dataclasses.field(default=False, kw_only=True)
     """True if its message quotes vLLM, the kernel or the driver, whose numbers are nobody's metadata."""
 
     @property
     def may_pass(self) -> bool:
         """True if the same call may succeed later without anybody doing anything; `RetryInfo` says when to try."""
-        return issubclass(self.error, (Exhausted, Unavailable))
+        return not self.final and issubclass(self.error, (Exhausted, Unavailable))

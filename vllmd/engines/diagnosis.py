@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from vllmd import catalog
 from vllmd.engines.known_errors import recognize
-from vllmd.errors import EngineFailed, Unavailable, VllmdError
+from vllmd.errors import EngineFailed, VllmdError
 
 READ_LINES = 2000
 """How many of a log are read: an mp worker's traceback alone may take some hundred, and the first error counts."""
@@ -126,20 +126,24 @@ def gpu_lost(which: str, how: str, advice: str) -> Failure:
     )
 
 
-def to_error(failure: Failure, engine_id: str = "") -> VllmdError:
+def to_error(failure: Failure, engine_id: str = "", *, final: bool = False) -> VllmdError:
     """Make of a failure the error that a client gets: of the class that its reason has in the catalogue.
 
     Args:
         failure: it.
         engine_id: whose; empty for an engine that would fail.
+        final: whether that engine stays as it is, whatever passes.
     """
     metadata = dict(failure.metadata) | ({"engine": engine_id} if engine_id else {})
     entry = catalog.find(failure.reason)
     if entry is None or entry.error is EngineFailed:
         return EngineFailed(failure.reason, failure.message, failure.log_lines, **metadata)
-    if entry.error is Unavailable and entry.retry_seconds is not None:
-        return Unavailable(failure.reason, failure.message, entry.retry_seconds, **metadata)
-    return entry.error(failure.reason, failure.message, **metadata)
+    error = entry.error(failure.reason, failure.message, **metadata)
+    if final:
+        error.retry_seconds = None
+    elif entry.retry_seconds is not None:
+        error.retry_seconds = entry.retry_seconds
+    return error
 
 
 def _how(ended: str) -> tuple[tuple[str, str], ...]:

@@ -172,7 +172,13 @@ _KNOWN = (
         hint=_say("Accept the model's license on its page and give the daemon an HF_TOKEN."),
     ),
     _known(r"RepositoryNotFoundError|RevisionNotFoundError|HFValidationError", "MODEL_NOT_FOUND", True),
-    _known(r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to", "MODEL_UNAVAILABLE"),
+    _known(
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to",
+        "MODEL_UNAVAILABLE",
+        hint=_say(
+            "It is not in the hub's cache, and the hub can't be asked: see to the network, and to HF_HUB_OFFLINE."
+        ),
+    ),
     _known(
         r"(?P<http_status>5\d\d) Server Error|(?:Read|Connect)Timeout(?:Error)?: ",
         "MODEL_UNAVAILABLE",

@@ -150,9 +150,7 @@ class Supervisor(EngineView):
             case Action.RECLAIM:
                 self._cancel_timer()
                 if self._run is not None:
-                    self._run.let_go(
-                        self.error() if self.failure is None else diagnosis.to_error(self.failure, self.id)
-                    )
+                    self._run.let_go(self.last_error())
                 spawn(f"reclaim {self.id}", self._reclaim())
             case Action.WAIT:
                 self._wait()

@@ -120,18 +120,24 @@ class EngineView:
                 raise self._handed_over
             await self.changes.wait()
 
-    def error(self) -> VllmdError:
-        """Say why it does not serve, as an error for a client."""
+    def error(self, *, to_load: bool = False) -> VllmdError:
+        """Say why it does not serve, as an error for a client.
+
+        Args:
+            to_load: whether the client wants the model, by this engine or another one: then what has failed may pass.
+        """
         if self.restarting:
             wait = max(1.0, (self.next_start or time.time()) - time.time())
             message = f"Engine {self.id} failed and is being started again."
             return Unavailable("ENGINE_RESTARTING", message, wait, engine=self.id)
         if self.failure is not None:
-            return diagnosis.to_error(self.failure, self.id)
+            return diagnosis.to_error(self.failure, self.id, final=not to_load)
         ending = (State.STOPPING, State.RECLAIMING, State.STOPPED)
         why = next((f": {step.reason}" for step in self.life.story if step.new in ending), "")
-        return Unavailable("ENGINE_STOPPED", f"Engine {self.id} was stopped{why}.", engine=self.id)
+        return Unavailable("ENGINE_STOPPED", f"Engine {self.id} was stopped{why}.", None, engine=self.id)
 
     def last_error(self) -> VllmdError:
         """Say to those whose generations end with it what happened, whatever comes after."""
-        return self.error() if self.failure is None else diagnosis.to_error(self.failure, self.id)
+        if self.failure is None:
+            return self.error()
+        return diagnosis.to_error(self.failure, self.id, final=self.restart is None)

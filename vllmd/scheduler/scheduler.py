@@ -121,7 +121,7 @@ class Scheduler:
         if not entry.loading:
             # The proof that its memory is back comes first: the client may try something else at once.
             await supervisor.ended()
-            raise supervisor.error()
+            raise supervisor.error(to_load=True)
         return False
 
     def grant(self, entry: Entry, ttl: float | None, held: bool) -> Lease:
@@ -137,7 +137,7 @@ class Scheduler:
             VllmdError: the engine is not ready any more.
         """
         if entry.supervisor.state is not State.READY or not entry.usable:
-            raise entry.supervisor.error()
+            raise entry.supervisor.error(to_load=True)
         if len(self.leases) >= MOST_LEASES:
             raise Exhausted(
                 "TOO_MANY_LEASES", f"There are {MOST_LEASES} leases, which is the limit.", limit=MOST_LEASES

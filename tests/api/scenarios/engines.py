@@ -31,6 +31,9 @@ from vllmd.engines.restarts import Policy
 from vllmd.engines.state import State
 from vllmd.v1 import engine_service_pb2
 
+_LATER = Policy(limit=3, first_delay_seconds=60.0)
+"""An engine that fails is to be started again, and is not yet."""
+
 
 async def _files_that_do_not_answer() -> grpc.aio.AioRpcError:
     """As many looks as there may be hang, as on a file system of the network whose server is away."""
@@ -55,7 +58,7 @@ async def _killed_while_it_starts() -> grpc.aio.AioRpcError:
 
 
 async def _killed_while_it_serves() -> grpc.aio.AioRpcError:
-    async with daemon() as (host, served):
+    async with daemon(restarts=_LATER) as (host, served):
         lease = (await served.load()).lease.name
         call = served.engines.Generate(prompt(lease=lease))
         await call.read()
@@ -64,7 +67,7 @@ async def _killed_while_it_serves() -> grpc.aio.AioRpcError:
 
 
 async def _killed_with_a_lease() -> grpc.aio.AioRpcError:
-    async with daemon(restarts=Policy(limit=3, first_delay_seconds=60.0)) as (host, served):
+    async with daemon(restarts=_LATER) as (host, served):
         loaded = await served.load()
         entry = host.scheduler.engines.entries()[0]
         kill(entry.supervisor.pid)
@@ -80,7 +83,7 @@ async def _stopped() -> grpc.aio.AioRpcError:
 
 
 async def _hung() -> grpc.aio.AioRpcError:
-    async with daemon(stall_timeout=0.2) as (host, served):
+    async with daemon(stall_timeout=0.2, restarts=_LATER) as (host, served):
         lease = (await served.load()).lease.name
         call = served.engines.Generate(prompt(lease=lease))
         await call.read()
