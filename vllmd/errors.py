@@ -57,7 +57,7 @@ class NotPossible(VllmdError):
 class Exhausted(VllmdError):
     """It does not fit now."""
 
-    retry_seconds = 5.0
+    retry_seconds: float | None = 5.0
 
 
 class Denied(VllmdError):

@@ -73,6 +73,18 @@ def test_a_conversation_with_tools_keeps_all_that_it_has() -> None:
 USER = ChatMessage(role="user", content="hi")
 
 
+def test_tools_and_calls_are_bounded_together() -> None:
+    """Each for itself may be large; of hundreds the values would take seconds to make."""
+    tool = struct({"name": "x" * 60_000})
+    few = chat(ChatMessage(role="user", content="a", tool_calls=[tool]), tools=[tool] * 3)
+    many = chat(ChatMessage(role="user", content="a", tool_calls=[tool]), tools=[tool] * 4)
+    parse_prompt.prompt(few)
+    with pytest.raises(InvalidRequest, match="at most 262144") as refused:
+        parse_prompt.prompt(many)
+
+    assert refused.value.metadata["field"] == "chat.tools"
+
+
 @pytest.mark.parametrize(
     ("request_", "reason", "field"),
     [

@@ -137,6 +137,25 @@ def test_contradictions_are_refused(params: dict[str, Any], field: str, says: st
     assert says in error.message
 
 
+def test_a_token_is_allowed_once() -> None:
+    """However often it is named."""
+    assert parse_sampling.sampling_params(SamplingParams(allowed_token_ids=[3, 1, 3] * 1000))["allowed_token_ids"] == [
+        3,
+        1,
+    ]
+
+
+def test_what_goes_with_each_prompt_of_a_batch_is_bounded() -> None:
+    """A million allowed tokens for one prompt are well, and for each of thousands they are gigabytes."""
+    params = {"allowed_token_ids": list(range(1 << 20)), "logit_bias": {1: 1.0}}
+    parse_sampling.check_batch(params, 15)
+    parse_sampling.check_batch({}, 10_000)
+    with pytest.raises(InvalidRequest, match="1048577 tokens, for each of 16 prompts") as refused:
+        parse_sampling.check_batch(params, 16)
+
+    assert refused.value.reason == "TOO_MANY_PROMPTS"
+
+
 def test_all_that_is_wrong_is_told_at_once() -> None:
     """A client corrects a request once, not once for each field."""
     error = refusal(temperature=3.0, top_p=0.0, n=0, stop=[""], min_p=9.0, truncate_prompt_tokens=-1)

@@ -14,7 +14,6 @@ from vllmd.v1.generation_pb2 import Choice, StructuredOutputs
     ("given", "expected"),
     [
         ({"json": '{"type": "object"}'}, {"json": '{"type": "object"}'}),
-        ({"json": "true"}, {"json": "true"}),
         ({"json_object": True, "disable_any_whitespace": True}, {"json_object": True, "disable_any_whitespace": True}),
         ({"regex": "[ab]+"}, {"regex": "[ab]+"}),
         ({"choice": Choice(texts=["yes", "no"])}, {"choice": ["yes", "no"]}),
@@ -25,6 +24,16 @@ from vllmd.v1.generation_pb2 import Choice, StructuredOutputs
 def test_each_constraint_has_vllms_name(given: dict[str, Any], expected: dict[str, Any]) -> None:
     """One of them, and what goes with it."""
     assert structured_outputs(StructuredOutputs(**given)) == expected
+
+
+def properties(count: int) -> str:
+    """A schema of an object with so many properties."""
+    return json.dumps({"type": "object", "properties": {f"p{number}": {} for number in range(count)}})
+
+
+def test_an_object_may_be_large() -> None:
+    """But not so large that its compiler takes minutes."""
+    assert structured_outputs(StructuredOutputs(json=properties(256))) == {"json": properties(256)}
 
 
 @pytest.mark.parametrize(
@@ -47,6 +56,10 @@ def test_each_constraint_has_vllms_name(given: dict[str, Any], expected: dict[st
         ({"choice": Choice(texts=["a"] * 1025)}, "choice.texts"),
         ({"grammar": " \n"}, "grammar"),
         ({"structural_tag": "<tag>"}, "structural_tag"),
+        ({"json": "true"}, "json"),
+        ({"json": properties(257)}, "json"),
+        ({"json": json.dumps({"anyOf": [json.loads(properties(250))] * 5})}, "json"),
+        ({"structural_tag": json.dumps({"structures": [{"schema": json.loads(properties(257))}]})}, "structural_tag"),
     ],
 )
 def test_what_is_no_constraint_is_refused_before_any_compiler_sees_it(given: dict[str, Any], field: str) -> None:

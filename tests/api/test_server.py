@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -22,7 +23,7 @@ from vllmd.api.engine_service import EngineService
 from vllmd.api.port import Port
 from vllmd.api.server import SERVICES, Server
 from vllmd.errors import NotPossible
-from vllmd.v1 import host_service_pb2
+from vllmd.v1 import engine_service_pb2, host_service_pb2
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 
 
@@ -137,6 +138,15 @@ async def test_health_tells_whether_to_send_work() -> None:
 
         assert before == {"SERVING"}
         assert draining == {"NOT_SERVING"}
+
+
+async def test_thousands_of_calls_at_once_are_served() -> None:
+    """gRPC's own limit of a thousand that nobody has taken yet would end some of them at random, with no reason."""
+    async with Host() as host, serving(host) as served:
+        request = engine_service_pb2.ListEnginesRequest()
+        answers = await asyncio.gather(*(served.engines.ListEngines(request) for _ in range(3000)))
+
+    assert len(answers) == 3000
 
 
 async def test_reflection_lists_the_services() -> None:

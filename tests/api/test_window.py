@@ -3,11 +3,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from vllmd.api.window import DEFAULT_WIDTH, MOST, completing, width
+from vllmd.api.window import DEFAULT_WIDTH, MOST, MOST_LARGE, completing, width
 from vllmd.engines.supervisor import Supervisor
 from vllmd.scheduler.entry import Entry
 from vllmd.scheduler.wish import Wish
@@ -110,10 +110,22 @@ async def test_leaving_cancels_what_is_in_hand() -> None:
     assert sorted(work.cancelled) == [0, 1, 3]
 
 
-@pytest.mark.parametrize(("at_once", "expected"), [(None, DEFAULT_WIDTH), (16, 32), (1 << 20, MOST)])
-def test_an_engine_is_kept_busy(at_once: int | None, expected: int) -> None:
-    """With twice what it runs at once, where that is known."""
+@pytest.mark.parametrize(
+    ("at_once", "size", "expected"),
+    [
+        (None, {}, DEFAULT_WIDTH),
+        (16, {}, 32),
+        (1 << 20, {}, MOST),
+        (16, {"each": 8}, 4),
+        (16, {"each": 64}, 1),
+        (None, {"each": 64}, DEFAULT_WIDTH // 64),
+        (256, {"large": True}, MOST_LARGE),
+        (8, {"large": True}, 16),
+    ],
+)
+def test_an_engine_is_kept_busy(at_once: int | None, size: dict[str, Any], expected: int) -> None:
+    """With twice the sequences that it runs at once, where that is known, and with fewer where results are large."""
     supervisor = Supervisor("e", "m", cast("object", None), lambda: None)  # type: ignore[arg-type]
     supervisor.info = EngineInfo("0.25.1", 4096, measured=Measured(max_num_seqs=at_once))
 
-    assert width(Entry(supervisor, Wish("m"))) == expected
+    assert width(Entry(supervisor, Wish("m")), **size) == expected

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.link_worker import HELLO, LinkWorker, soon, step, until
-from vllmd.engines import outbox
+from vllmd.engines import outbox, streams
 from vllmd.engines.link import Link
 from vllmd.engines.streams import Stream
 from vllmd.errors import EngineFailed, InvalidRequest, Unavailable
 from vllmd.tasks import spawn
 from vllmd.worker import protocol
-from vllmd.worker.protocol import Abort, Dead, Event, FrameSplitter, Generate, Refused, TextPrompt
+from vllmd.worker.protocol import Abort, Dead, Event, FrameSplitter, Generate, Refused, TextPrompt, TokenPrompt
 
 PROMPT = TextPrompt("hi")
 GONE = Unavailable("ENGINE_STOPPED", "it was stopped")
@@ -85,6 +85,34 @@ async def test_commands_arrive_whole_and_in_order(worker: LinkWorker) -> None:
         Abort([first.id]),
     ]
     assert (running, link.running) == (2, 1)
+
+
+async def test_a_generation_whose_reader_is_too_slow_is_aborted(
+    worker: LinkWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and once."""
+    monkeypatch.setattr(streams, "MOST_BYTES", 1000)
+    link = worker.link()
+    stream = link.start(PROMPT, {})
+    other = link.start(PROMPT, {})
+    for _ in range(100):
+        worker.say(step(1, stream.id))
+    await until(lambda: stream.failed)
+    link.end(stream)
+
+    assert worker.hear(3)[2:] == [Abort([stream.id])]
+    assert (link.running, other.failed) == (1, False)
+
+
+async def test_token_ids_that_no_context_holds_are_refused_here(worker: LinkWorker) -> None:
+    """Millions of them would be copied again and again; those that are to be cut are the engine's to cut."""
+    link = worker.link()
+    too_many = TokenPrompt([1] * (HELLO.engine.max_model_len + 1))
+    with pytest.raises(InvalidRequest, match="max_model_len is"):
+        link.start(too_many, {})
+    link.start(too_many, {}, truncate_prompt_tokens=5)
+
+    assert link.running == 1
 
 
 async def test_stream_that_has_ended_is_not_aborted(worker: LinkWorker) -> None:

@@ -49,6 +49,17 @@ async def test_worker_of_the_version_before_is_not_pinged(worker: LinkWorker) ->
     assert link.vitals.unanswered is None
 
 
+async def test_a_request_whose_grammar_is_compiled_is_not_waited_for(worker: LinkWorker) -> None:
+    """It may take minutes, in which EngineCore answers pings; with its first token it is one like others."""
+    link = worker.link()
+    stream = link.start(PROMPT, {"structured_outputs": {"regex": "a"}})
+    compiling = link.vitals.running
+    worker.say(step(1, stream.id))
+    await until(lambda: link.vitals.running == 1)
+
+    assert compiling == 0
+
+
 async def test_progress_counts_from_the_first_request_and_with_each_token(worker: LinkWorker) -> None:
     """An engine that had nothing to do has made no progress, and does not hang for that."""
     link = worker.link()

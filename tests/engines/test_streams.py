@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from vllmd.engines.streams import Chunk, Stream
-from vllmd.errors import EngineFailed, Unavailable
+from vllmd.engines import streams
+from vllmd.engines.streams import PIECE_CANDIDATES, PIECE_TOKENS, Chunk, Stream
+from vllmd.errors import EngineFailed, Exhausted, Unavailable
 from vllmd.tasks import spawn
 from vllmd.worker.protocol import Candidate, Delta
 
@@ -176,3 +177,58 @@ async def test_log_probabilities_gather_with_their_tokens() -> None:
 
     assert first == Chunk("ab", [0, 1, 2], None, None, logprobs=places, prompt_logprobs=[[]])
     assert (await soon(stream)).prompt_logprobs is None
+
+
+async def test_what_has_gathered_comes_in_pieces() -> None:
+    """Each becomes a message, which takes the loop that serves everybody."""
+    stream = Stream(1)
+    for number in range(2 * PIECE_TOKENS + 2):
+        stream.put(Delta(1, "x", [number]))
+    stream.put(Delta(1, "", [], "stop"))
+    chunks = [await soon(stream) for _ in range(3)]
+
+    assert [len(chunk.token_ids) for chunk in chunks] == [PIECE_TOKENS, PIECE_TOKENS, 2]
+    assert [token for chunk in chunks for token in chunk.token_ids] == list(range(2 * PIECE_TOKENS + 2))
+    assert [(chunk.finish_reason, chunk.last) for chunk in chunks] == [(None, False), (None, False), ("stop", True)]
+
+
+async def test_many_log_probabilities_come_in_pieces() -> None:
+    """Of few tokens, that is."""
+    stream = Stream(1)
+    place = [Candidate(0, -1.0, 1, "t")] * 64
+    for _ in range(2 * PIECE_CANDIDATES // 64):
+        stream.put(Delta(1, "x", [0], logprobs=[place]))
+
+    assert [len((await soon(stream)).token_ids) for _ in range(2)] == [PIECE_CANDIDATES // 64] * 2
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_a_reader_for_whom_too_much_has_gathered_gets_no_more(
+    monkeypatch: pytest.MonkeyPatch, bounded: bool
+) -> None:
+    """Unless it is one of the daemon's own, who takes what it gets; what was read before does not count."""
+    monkeypatch.setattr(streams, "MOST_BYTES", 10_000)
+    stream = Stream(1, bounded=bounded)
+    for _ in range(50):
+        stream.put(Delta(1, "xx", [1, 2]))
+    assert len((await soon(stream)).token_ids) == 100
+    for _ in range(100):
+        stream.put(Delta(1, "xx", [1, 2]))
+
+    assert stream.failed is bounded
+    if bounded:
+        with pytest.raises(Exhausted, match="did not read") as refused:
+            await soon(stream)
+        assert (refused.value.reason, refused.value.retry_seconds) == ("READER_TOO_SLOW", None)
+    else:
+        assert len((await soon(stream)).token_ids) == 200
+
+
+def test_a_grammar_takes_its_time_before_the_first_token() -> None:
+    """Meanwhile no token is expected of it."""
+    plain, compiling = Stream(1), Stream(2, compiles=True)
+    before = plain.in_core, compiling.in_core
+    compiling.put(Delta(2, "{", [1]))
+
+    assert before == (True, False)
+    assert compiling.in_core

@@ -75,7 +75,7 @@ async def test_what_fits_into_no_frame_comes_in_several_or_is_refused_alone(
     worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon would hang up on a larger frame, and with that on every stream."""
-    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 1000)
+    monkeypatch.setattr(protocol, "MAX_STEP_BYTES", 1000)
     peer = await worker.connect()
     peer.say(generate(1), generate(2), generate(3))
     worker.backend.say(1, Output("a", [1], logprobs=places(*range(60))))

@@ -76,6 +76,8 @@ def test_what_only_another_compiler_takes_is_refused() -> None:
     [
         (VLLMClientError("no grammar"), "INVALID_STRUCTURED_OUTPUTS"),
         (ValueError("no grammar"), "INVALID_STRUCTURED_OUTPUTS"),
+        (AssertionError("trigger must not be empty"), "INVALID_STRUCTURED_OUTPUTS"),
+        (RuntimeError("no such rule"), "INVALID_STRUCTURED_OUTPUTS"),
         (VLLMClientError("too many", "bad_words"), "INVALID_SAMPLING_PARAMS"),
     ],
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from vllmd.api import callers, convert, limits, parse, parse_prompt, parse_sampling, window
-from vllmd.api.convert_generation import logprobs, set_end, usage
+from vllmd.api.convert_generation import logprobs_of_many, set_end, usage
 from vllmd.api.methods import Context, Methods
 from vllmd.api.status import raising, to_failure
 from vllmd.engines.link import Link
@@ -31,7 +32,9 @@ class BatchMethods(Methods):
         """Generate from many prompts; a cancelled call aborts all of them in the engine."""
         limits.check_count(len(request.prompts), "prompts")
         params = parse_sampling.sampling_params(request.sampling_params)
+        parse_sampling.check_batch(params, len(request.prompts))
         options = parse_sampling.options(request)
+        large = not params.keys().isdisjoint(("logprobs", "prompt_logprobs"))
 
         async def one(link: Link, index: int) -> pb.GenerateBatchResponse:
             begun = time.monotonic()
@@ -46,7 +49,7 @@ class BatchMethods(Methods):
         def refused(index: int, failure: engine_pb2.Failure) -> pb.GenerateBatchResponse:
             return pb.GenerateBatchResponse(prompt_index=index, failure=failure)
 
-        await self._serve(request, request.prompts, context, one, refused)
+        await self._serve(request, request.prompts, context, one, refused, each=params.get("n", 1), large=large)
 
     @raising
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> None:
@@ -79,6 +82,7 @@ class BatchMethods(Methods):
         context: Context,
         one: Callable[[Link, int], Awaitable[Response]],
         refused: Callable[[int, engine_pb2.Failure], Response],
+        **size: Any,
     ) -> None:
         """Serve each input, so many at once, and write what becomes of it once the client takes it."""
         lease_id, engine_id = parse.target(request)
@@ -95,7 +99,7 @@ class BatchMethods(Methods):
                         raise
                     return refused(index, to_failure(error))
 
-            results = window.completing(len(inputs), window.width(entry), work)
+            results = window.completing(len(inputs), window.width(entry, **size), work)
             async with contextlib.aclosing(results):  # type: ignore[type-var]
                 async for response in results:
                     await context.write(response)
@@ -116,8 +120,8 @@ async def gather(stream: Stream) -> pb.Generated:
         completion = completions.setdefault(chunk.index, pb.Completion())
         completion.text += chunk.text
         completion.token_ids.extend(chunk.token_ids)
-        completion.logprobs.extend(logprobs(chunk.logprobs or ()))
-        generated.prompt_logprobs.extend(logprobs(chunk.prompt_logprobs or ()))
+        completion.logprobs.extend(await logprobs_of_many(chunk.logprobs))
+        generated.prompt_logprobs.extend(await logprobs_of_many(chunk.prompt_logprobs))
         set_end(completion, chunk)
         last = chunk.last
     generated.completions.extend(completions[index] for index in sorted(completions))

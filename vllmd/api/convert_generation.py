@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from vllmd.api import convert
@@ -9,6 +10,9 @@ from vllmd.engines.streams import Chunk, Stream
 from vllmd.v1.engine_service_pb2 import Completion, GenerateResponse
 from vllmd.v1.generation_pb2 import Logprob, TokenLogprobs, Usage
 from vllmd.worker.protocol import Candidate
+
+_AT_ONCE = 10_000
+"""Log probabilities that take the loop some 15 ms."""
 
 
 def logprobs(places: Sequence[Sequence[Candidate]]) -> list[TokenLogprobs]:
@@ -19,6 +23,14 @@ def logprobs(places: Sequence[Sequence[Candidate]]) -> list[TokenLogprobs]:
         )
         for candidates in places
     ]
+
+
+async def logprobs_of_many(places: Sequence[Sequence[Candidate]] | None) -> list[TokenLogprobs]:
+    """Convert them, in a thread where there are so many that everybody would wait for the loop."""
+    places = places or ()
+    if sum(map(len, places)) <= _AT_ONCE:
+        return logprobs(places)
+    return await asyncio.to_thread(logprobs, places)
 
 
 def set_end(message: GenerateResponse | Completion, chunk: Chunk) -> None:

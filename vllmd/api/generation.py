@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from vllmd.api import callers, convert, parse, parse_prompt, parse_sampling
-from vllmd.api.convert_generation import logprobs, set_end, usage
+from vllmd.api.convert_generation import logprobs, logprobs_of_many, set_end, usage
 from vllmd.api.methods import Context, Methods
 from vllmd.api.status import raising
 from vllmd.engines.streams import Chunk, Stream
@@ -34,10 +34,14 @@ class GenerationMethods(Methods):
             while True:
                 chunk = await stream.next()
                 first = first or time.monotonic() - begun
+                response = _response(chunk)
+                if chunk.prompt_logprobs is not None:
+                    response.prompt_logprobs.extend(await logprobs_of_many(chunk.prompt_logprobs))
                 if chunk.last:
-                    await context.write(_last(stream, chunk, first, begun))
+                    _set_last(response, stream, first, begun)
+                await context.write(response)
+                if chunk.last:
                     return
-                await context.write(_response(chunk))
 
 
 def _response(chunk: Chunk) -> pb.GenerateResponse:
@@ -47,14 +51,10 @@ def _response(chunk: Chunk) -> pb.GenerateResponse:
     set_end(response, chunk)
     if chunk.logprobs is not None:
         response.logprobs.extend(logprobs(chunk.logprobs))
-    if chunk.prompt_logprobs is not None:
-        response.prompt_logprobs.extend(logprobs(chunk.prompt_logprobs))
     return response
 
 
-def _last(stream: Stream, chunk: Chunk, first: float, begun: float) -> pb.GenerateResponse:
-    response = _response(chunk)
+def _set_last(response: pb.GenerateResponse, stream: Stream, first: float, begun: float) -> None:
     response.usage.CopyFrom(usage(stream))
     response.timings.time_to_first_token.CopyFrom(convert.duration(first))
     response.timings.total.CopyFrom(convert.duration(time.monotonic() - begun))
-    return response

@@ -14,6 +14,8 @@ MOST_MESSAGES = 10_000
 MOST_TOOLS = 1024
 _MOST_CHARACTERS = 256
 """Of a role, a name or the id of a call."""
+_MOST_STRUCT_BYTES = 256 << 10
+"""Of tools and calls of tools together: to make values of 16 MiB of structs takes seconds."""
 _TOOL_DEPTH = 24
 """JSON schemas of tools are deeper than other arguments; protobuf itself ends at some 30 levels."""
 
@@ -45,6 +47,11 @@ def _chat(chat: generation_pb2.ChatPrompt) -> ChatPrompt:
     for field, count, most in (("messages", len(chat.messages), MOST_MESSAGES), ("tools", len(chat.tools), MOST_TOOLS)):
         if count > most:
             raise _invalid(f"chat.{field}", f"A conversation has at most {most} {field}; {count} were given.")
+    structs = [*chat.tools, *(call for message in chat.messages for call in message.tool_calls)]
+    if (size := sum(struct.ByteSize() for struct in structs)) > _MOST_STRUCT_BYTES:
+        message = f"Tools and their calls take {size} bytes; at most {_MOST_STRUCT_BYTES} are possible."
+        error = InvalidRequest("INVALID_FIELD", message, field="chat.tools", bytes=size, limit=_MOST_STRUCT_BYTES)
+        raise error.naming(("chat.tools", message))
     messages = [_message(message, f"chat.messages[{index}]") for index, message in enumerate(chat.messages)]
     if chat.continue_final_message and not messages[-1]["content"]:
         field = f"chat.messages[{len(messages) - 1}].content"

@@ -25,6 +25,8 @@ _MOST_CHARACTERS = 1024
 """Of a stop string or a bad word; vLLM holds back as many characters as the longest stop string has."""
 _MOST_TOKEN_IDS = {"stop_token_ids": 1024, "allowed_token_ids": 1 << 20}
 _MOST_BIASES = 1024
+_MOST_OF_A_BATCH = 1 << 24
+"""Tokens that are named with each prompt; a second or so of the link's time."""
 _MOST_SALT = 256
 _INT32 = (1 << 31) - 1
 _INT64 = (1 << 63) - 1
@@ -60,6 +62,8 @@ def sampling_params(params: SamplingParams) -> dict[str, Any]:
     }
     lists = ("stop", "stop_token_ids", "bad_words", "allowed_token_ids")
     found |= {name: list(values) for name in lists if (values := getattr(params, name))}
+    if "allowed_token_ids" in found:
+        found["allowed_token_ids"] = list(dict.fromkeys(found["allowed_token_ids"]))
     if params.ignore_eos:
         found["ignore_eos"] = True
     if params.logit_bias:
@@ -79,6 +83,22 @@ def sampling_params(params: SamplingParams) -> dict[str, Any]:
     if params.HasField("structured_outputs"):
         found["structured_outputs"] = structured_outputs(params.structured_outputs)
     return found
+
+
+def check_batch(params: dict[str, Any], prompts: int) -> None:
+    """Check that parameters may go with so many prompts, each of which brings them to the engine.
+
+    Raises:
+        InvalidRequest: they name too many tokens.
+    """
+    named = len(params.get("allowed_token_ids", ())) + len(params.get("logit_bias", ()))
+    if named * prompts > _MOST_OF_A_BATCH:
+        message = (
+            f"allowed_token_ids and logit_bias name {named} tokens, for each of {prompts} prompts; at most "
+            f"{_MOST_OF_A_BATCH} are possible in all: send fewer prompts at once."
+        )
+        numbers = {"count": prompts, "named_tokens": named, "limit": _MOST_OF_A_BATCH}
+        raise InvalidRequest("TOO_MANY_PROMPTS", message, field="allowed_token_ids", **numbers)
 
 
 def options(request: GenerateRequest | GenerateBatchRequest) -> dict[str, Any]:

@@ -33,11 +33,15 @@ SERVICES = (
     engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name,
     host_service_pb2.DESCRIPTOR.services_by_name["HostService"].full_name,
 )
+_MOST_PENDING = 100_000
 _OPTIONS = (
     # Two daemons on one TCP port would share its connections at random.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", MAX_RESPONSE_BYTES),
+    # Beyond 1000 that nobody has taken yet, gRPC would refuse calls at random, by a bare CANCELLED.
+    ("grpc.server.max_pending_requests", _MOST_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
     # A client that waits for a long load may ping, without being taken for an attacker.
     ("grpc.http2.max_ping_strikes", 0),
 )

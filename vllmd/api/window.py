@@ -14,13 +14,22 @@ T = TypeVar("T")
 DEFAULT_WIDTH = 256
 MOST = 2048
 """Results that one call may have the daemon hold."""
+MOST_LARGE = 32
+"""Results with log probabilities, each of which may take as much as a message holds."""
 
 
-def width(entry: Entry) -> int:
-    """Say how many requests of one call keep an engine busy: as many as it runs at once, and as many that wait."""
+def width(entry: Entry, each: int = 1, *, large: bool = False) -> int:
+    """Say how many requests of one call keep an engine busy: as many as it runs at once, and as many that wait.
+
+    Args:
+        entry: the engine.
+        each: sequences of a request, as others wait for all of them.
+        large: whether a result may take some MiB.
+    """
     measured = entry.supervisor.info.measured if entry.supervisor.info is not None else None
     at_once = measured.max_num_seqs if measured is not None else None
-    return min(2 * at_once, MOST) if at_once else DEFAULT_WIDTH
+    most = MOST_LARGE if large else MOST
+    return max(1, min((2 * at_once if at_once else DEFAULT_WIDTH) // each, most))
 
 
 async def completing(count: int, width: int, work: Callable[[int], Awaitable[T]]) -> AsyncIterator[T]:

@@ -45,6 +45,7 @@ KEYS = {
     "model_max_len": "the longest context of the model",
     "model_roots": "directories that models may be in",
     "name": "the resource's name as it came",
+    "named_tokens": "how many tokens the parameters name, for each prompt",
     "needed": "the role that it takes",
     "needed_bytes": "what it takes",
     "needed_capability": "the compute capability that it takes",

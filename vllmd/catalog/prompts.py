@@ -1,7 +1,7 @@
 """What is wrong with a prompt, with how it is to be gone on from, or with the LoRA adapter that it names."""
 
 from vllmd.catalog.entry import Entry
-from vllmd.errors import InvalidRequest, NotFound, NotPossible
+from vllmd.errors import Exhausted, InvalidRequest, NotFound, NotPossible
 
 ENTRIES = (
     Entry(
@@ -85,9 +85,17 @@ ENTRIES = (
     Entry(
         "TOO_MANY_PROMPTS",
         InvalidRequest,
-        "A call has more prompts or inputs than one may have.",
+        "A call has more prompts or inputs than one may have, or more for what goes with each of them.",
         "Send the rest in further calls.",
-        ("field", "count", "limit", "limit_mib"),
+        ("field", "count", "limit", "limit_mib", "named_tokens"),
+    ),
+    Entry(
+        "READER_TOO_SLOW",
+        Exhausted,
+        "The answer was made faster than the client read it, and too much of it waited.",
+        "Read faster, ask for fewer log probabilities or completions, or take a batch.",
+        ("limit_mib",),
+        final=True,
     ),
     Entry(
         "RESULT_TOO_LARGE",

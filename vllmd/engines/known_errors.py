@@ -175,9 +175,7 @@ _KNOWN = (
     _known(
         r"LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to",
         "MODEL_UNAVAILABLE",
-        hint=_say(
-            "It is not in the hub's cache, and the hub can't be asked: see to the network, and to HF_HUB_OFFLINE."
-        ),
+        hint=_say("It is not in the hub's cache, and the hub can't be asked: see to the network and HF_HUB_OFFLINE."),
     ),
     _known(
         r"(?P<http_status>5\d\d) Server Error|(?:Read|Connect)Timeout(?:Error)?: ",

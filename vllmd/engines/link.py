@@ -83,7 +83,7 @@ class Link:
     @property
     def vitals(self) -> Vitals:
         """What tells whether the engine still makes progress."""
-        return Vitals(sum(map(_in_core, self._streams.values())), self._progress, self.unanswered_since)
+        return Vitals(sum(one.in_core for one in self._streams.values()), self._progress, self.unanswered_since)
 
     def ping(self) -> None:
         """Ask for an answer from EngineCore, unless one is awaited already or the worker knows no pings."""
@@ -103,8 +103,11 @@ class Link:
         """
         if self.hello.protocol < outdated.CURRENT:
             outdated.refuse(prompt, sampling_params, options)
+        if "truncate_prompt_tokens" not in options:
+            questions.check_length(prompt, self.hello.engine.max_model_len)
         self._last_id += 1
-        stream = Stream(self._last_id)
+        compiles, whole = "structured_outputs" in sampling_params, options.get("whole", False)
+        stream = Stream(self._last_id, compiles=compiles, bounded=not whole)
         self._send(protocol.Generate(stream.id, prompt, sampling_params, **options), stream)
         return stream
 
@@ -133,7 +136,7 @@ class Link:
             raise InvalidRequest("PROMPT_TOO_LARGE", message, bytes=len(frame), limit=protocol.MAX_FRAME_BYTES)
         if not self._outbox.has_room(len(frame)):
             raise Unavailable("ENGINE_STALLED", "The engine's worker does not take requests at the moment.", 5.0)
-        if not any(map(_in_core, self._streams.values())):
+        if not any(one.in_core for one in self._streams.values()):
             self._progress = time.monotonic()  # until now there was nothing to make
         self._outbox.put(stream.id, frame)
         self._streams[stream.id] = stream
@@ -192,6 +195,9 @@ class Link:
                 if isinstance(stream, Stream):
                     stream.put(delta)
                     self._touched.add(stream)
+                    if stream.failed:  # for its reader's sake, and the engine knows nothing of that
+                        del self._streams[stream.id]
+                        self._outbox.put(stream.id, protocol.frame(protocol.Abort([stream.id])))
                 self.generated_tokens += len(delta.token_ids)
             self._progress = time.monotonic()
             return (time.monotonic_ns() - event.sent_ns) * 1e-9 > LATE_SECONDS
@@ -221,7 +227,3 @@ class Link:
         if self._open:
             self._shut()
             self._closed(why)
-
-
-def _in_core(stream: Stream | Asked) -> bool:
-    return isinstance(stream, Stream) or stream.in_core

@@ -73,6 +73,18 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
+def check_length(prompt: protocol.Prompt, max_model_len: int) -> None:
+    """Refuse token ids that no context holds before they are copied any further; a text's are the engine's to count.
+
+    Raises:
+        InvalidRequest: there are more than the model takes.
+    """
+    if isinstance(prompt, protocol.TokenPrompt) and 0 < max_model_len < len(prompt.token_ids):
+        count = len(prompt.token_ids)
+        message = f"The prompt has {count} tokens, and the engine's max_model_len is {max_model_len}."
+        raise InvalidRequest("PROMPT_TOO_LONG", message, prompt_tokens=count, max_model_len=max_model_len)
+
+
 def check_runner(runner_type: str, request: protocol.Generate | protocol.Question) -> None:
     """Refuse what an engine is not for, by vLLM's word for what it is.
 

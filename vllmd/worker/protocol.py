@@ -24,6 +24,9 @@ completions of a stream, log probabilities, and `Embed`, `Tokenize` and `Detoken
 SPOKEN = (1, 2, 3)
 """The versions that the daemon understands: after an upgrade it takes over workers of the version before."""
 
+MAX_STEP_BYTES = 16 << 20
+"""Of a `Step`: half a million log probabilities, which the daemon reads on the loop that serves everybody."""
+
 MAX_FRAME_BYTES = 64 << 20
 """A longer frame is a broken peer: the longest prompt that a model takes is a few MiB."""
 

@@ -188,7 +188,7 @@ class Link(asyncio.Protocol):
     def _send_deltas(self, deltas: list[protocol.Delta]) -> None:
         """Send them in one frame, or in as many as it takes: log probabilities of a long prompt are some ten MiB."""
         frame = protocol.frame(protocol.Step(time.monotonic_ns(), deltas))
-        if len(frame) <= protocol.MAX_FRAME_BYTES:
+        if len(frame) <= protocol.MAX_STEP_BYTES:
             self._write(frame)
         elif len(deltas) > 1:
             half = len(deltas) // 2
@@ -209,7 +209,7 @@ class Link(asyncio.Protocol):
 
 
 def _too_large(stream: int, size: int) -> protocol.Refused:
-    most = protocol.MAX_FRAME_BYTES
+    most = protocol.MAX_STEP_BYTES
     message = f"the log probabilities take {size} bytes, and at most {most} are possible: ask for fewer"
     return protocol.Refused(
         stream, "invalid", message, "ANSWER_TOO_LARGE", {"bytes": str(size), "limit_bytes": str(most)}

@@ -41,7 +41,8 @@ def verify(params: Any, engine: Any) -> None:
     try:
         params.verify(**given)
     except Exception as error:
-        if is_a(error, CLIENT_ERRORS):
+        # Its compilers have errors of their own, and assertions, about what they were given.
+        if is_a(error, CLIENT_ERRORS) or isinstance(error, AssertionError | RuntimeError):
             raise _invalid(error, params) from error
         raise
     compiler = wanted._backend

@@ -64,12 +64,13 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 UNTRIED = {
+    "READER_TOO_SLOW": "takes 64 MiB that nobody reads; test_streams.py has it, and test_bad_surroundings.py",
     "INVALID_PROMPT_OR_PARAMS": "what vLLM refuses for a reason that we do not know; test_link.py has it",
     "NO_CHAT_TEMPLATE": "takes a model without one; test_vllm_prompts.py has it, and real vLLM",
     "INVALID_TEMPLATE": "takes a chat template; test_vllm_prompts.py has it, and real vLLM",
     "NO_TOKENIZER": "takes an engine of vLLM's without one; test_vllm_inputs.py has it",
     "WHITESPACE_UNSUPPORTED": "takes a compiler of vLLM's; test_vllm_structured.py has it",
     "RESULT_TOO_LARGE": "is told for one prompt of a batch, not as the call's; test_batch.py has it",
-    "ANSWER_TOO_LARGE": "takes an answer of 64 MiB; test_server_completions.py has it",
+    "ANSWER_TOO_LARGE": "takes an answer of 16 MiB; test_server_completions.py has it",
     "ENGINE_OUTDATED": "takes an engine of an earlier vllmd; test_outdated.py has it",
 }
