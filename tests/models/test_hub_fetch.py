@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.hub import COMMIT, TOKEN, Hub, serving
-from vllmd.errors import NotFound, NotPossible
+from vllmd.errors import Denied, NotFound
 from vllmd.interpreter import Interpreter
 from vllmd.models import files, hub_fetch
 
@@ -133,7 +133,7 @@ async def test_what_the_hub_refuses_is_told(engine_python: pathlib.Path, served:
     """A model that it has not, one that is gated, and a revision that there is not."""
     with pytest.raises(NotFound, match="The hub has no org/other"):
         await files.facts_of("org/other", "", Interpreter(engine_python))
-    with pytest.raises(NotPossible, match="gated"):
+    with pytest.raises(Denied, match="gated"):
         await files.facts_of("gated/model", "", Interpreter(engine_python))
     with pytest.raises(NotFound, match="no revision v9"):
         await files.facts_of("org/model", "v9", Interpreter(engine_python))

@@ -134,3 +134,10 @@ def test_the_largest_holders_are_named() -> None:
 
     assert holders(many) == " (held by pid 8: 8.0 GiB, pid 7: 7.0 GiB, pid 6: 6.0 GiB, pid 5: 5.0 GiB)"
     assert holders(gpu()) == ""
+
+
+def test_an_engine_of_ours_is_named_by_its_name() -> None:
+    """Its pids are in no table that people look at."""
+    held = dataclasses.replace(gpu(), processes=(GpuProcess(7, 2 * GIB, "qwen3-8b-3f2a"), GpuProcess(8, GIB)))
+
+    assert holders(held) == " (held by engine qwen3-8b-3f2a: 2.0 GiB, pid 8: 1.0 GiB)"

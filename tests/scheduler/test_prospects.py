@@ -125,7 +125,9 @@ async def test_the_engine_that_is_in_the_way_is_named() -> None:
         entry = await held_by_an_engine(host, "old", 70 * GIB)
         other, _ = await host.load(wish("fake/other", gpu_memory_utilization=0.05))
         found = await failed(host, Wish(LLAMA), [entry, other])
+        share = await failed(host, Wish("fake/more", engine_args={"gpu_memory_utilization": 0.9}), [entry, other])
 
+        assert f"held by engine {entry.supervisor.id}: 70.0 GiB" in share.message
         assert (found.reason, found.invalid) == ("GPU_MEMORY_EXHAUSTED", False)
         assert f"stopping engine {entry.supervisor.id}" in found.message
         assert other.supervisor.id not in found.message

@@ -15,6 +15,8 @@ class GpuProcess:
     """In the host's pid namespace."""
     used_bytes: int | None
     """`None` if the driver does not say, as inside most containers."""
+    engine: str = ""
+    """The engine of this daemon's that it is of, where that is known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

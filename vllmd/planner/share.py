@@ -164,4 +164,5 @@ def holders(gpu: Gpu) -> str:
 
 def _holder(process: GpuProcess) -> str:
     """Name one; inside a container the driver does not say how much it holds."""
-    return f"pid {process.pid}" + ("" if process.used_bytes is None else f": {gib(process.used_bytes)}")
+    who = f"engine {process.engine}" if process.engine else f"pid {process.pid}"
+    return who + ("" if process.used_bytes is None else f": {gib(process.used_bytes)}")

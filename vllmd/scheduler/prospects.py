@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 
 from vllmd.engines.diagnosis import Failure
@@ -118,7 +119,7 @@ class Prospects:
             host=self._ground.rules.engine_args if wish.auto_config else {},
             use_case=wish.use_case or self._ground.rules.use_case or "",
             facts=facts,
-            gpus=tuple(free),
+            gpus=_with_names(free, engines),
             links=links,
             auto=wish.auto_config,
             profiles=self._ground.profiles.lookup if self._ground.backend == "vllm" else nothing_known,
@@ -138,3 +139,14 @@ class Prospects:
             if any(held.values()):
                 tenants.append(Tenant(one.id, held))
         return tuple(tenants)
+
+
+def _with_names(gpus: Sequence[Gpu], engines: Sequence[Entry]) -> tuple[Gpu, ...]:
+    """Say of the processes on GPUs which engine they are of: nobody knows the pids of these."""
+    owners = {pid: entry.supervisor.id for entry in engines for pid in entry.supervisor.known_pids}
+    return tuple(
+        dataclasses.replace(
+            gpu, processes=tuple(dataclasses.replace(one, engine=owners.get(one.pid, "")) for one in gpu.processes)
+        )
+        for gpu in gpus
+    )
