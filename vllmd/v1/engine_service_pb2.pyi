@@ -244,7 +244,9 @@ class GenerateResponse(_message.Message):
     """Which of `n` completions this is about, from 0."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Tokens since the last response. More than one when the client or the host is slower than the engine."""
+        """Tokens since the last response. More than one, up to some thousands, when the client or the host is slower than the
+        engine.
+        """
 
     @_builtins.property
     def usage(self) -> _generation_pb2.Usage:
