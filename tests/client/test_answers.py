@@ -28,6 +28,7 @@ def test_prompt_that_failed_has_its_error() -> None:
     with pytest.raises(InvalidRequest, match="9000 tokens") as caught:
         _ = result.generation
     assert caught.value.metadata == {"prompt_tokens": "9000"}
+    assert caught.value is not result.outcome  # or its traceback would grow with each use
 
 
 def test_vector_or_its_error() -> None:

@@ -80,6 +80,23 @@ def test_failure_is_raised_when_the_lease_is_used() -> None:
         keeper.check()
 
 
+def test_failure_is_another_object_each_time() -> None:
+    """Its traceback does not grow with the calls that it was raised in, and no thread has another's."""
+
+    def pull() -> pb.LoadModelResponse:
+        raise Unavailable(grpc.StatusCode.UNAVAILABLE, "ENGINE_STOPPED", "it is gone", {"engine": "a-1"})
+
+    keeper = Keeper(Lease(name="leases/1"), Stream(pull, lambda: None), lambda _: SHORT)
+    with pytest.raises(Unavailable) as first:
+        keeper.join()
+    with pytest.raises(Unavailable) as second:
+        keeper.check()
+
+    assert first.value is not second.value
+    assert vars(first.value) == vars(second.value)
+    assert len(first.traceback) > len(second.traceback) == 2
+
+
 def test_held_lease_ends_with_the_keeper(renewed: queue.Queue[str], held: Stream[pb.LoadModelResponse]) -> None:
     """Its stream is closed, and nothing was renewed."""
     keeper = Keeper(Lease(name="leases/1"), held, lambda name: renew(renewed, SHORT, name))

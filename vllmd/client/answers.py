@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Generic, TypeVar
 
@@ -30,7 +31,7 @@ class BatchResult:
     def generation(self) -> Generation:
         """What was generated; raises the `VllmdError` that the prompt failed with."""
         if isinstance(self.outcome, VllmdError):
-            raise self.outcome
+            raise copy.copy(self.outcome)
         return self.outcome
 
 

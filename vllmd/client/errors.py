@@ -20,6 +20,7 @@ that this version of the client has never heard of is an error of its code's cla
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 
@@ -55,6 +56,11 @@ class VllmdError(Exception):
         """The last lines of the engine's log, where the engine is what failed."""
         self.violations = violations
         """Fields of the request that were refused, each with the reason."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For `copy` and `pickle`, which would call `__init__` with the text alone. A copy has no traceback: one error
+        # that is raised again and again has those of all times, and keeps every frame that it went through.
+        return VllmdError.__new__, (type(self), *self.args), vars(self)
 
 
 class InvalidRequest(VllmdError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 
@@ -40,7 +41,7 @@ class Keeper:
     def check(self) -> None:
         """Raise what keeps the lease from being kept, if anything does."""
         if self.failure is not None and not self._stopped:
-            raise self.failure
+            raise copy.copy(self.failure)
 
     def changed(self, lease: engine_pb2.Lease) -> None:
         """Go by another length of the lease from now on."""
@@ -68,7 +69,7 @@ class Keeper:
             except StopIteration:
                 return
             except VllmdError as failure:
-                self.failure = failure
+                self.failure = failure.with_traceback(None)
                 return
 
     def _take(self, step: Step) -> Answer:

@@ -65,6 +65,22 @@ async def test_failure_is_raised_when_the_lease_is_used() -> None:
         keeper.check()
 
 
+async def test_failure_is_another_object_each_time() -> None:
+    """Its traceback does not grow with the calls that it was raised in."""
+
+    async def gone(name: str) -> Lease:
+        raise NotFound(grpc.StatusCode.NOT_FOUND, "LEASE_NOT_FOUND", "")
+
+    keeper = AsyncKeeper(SHORT, None, gone)
+    with pytest.raises(NotFound) as first:
+        await keeper.join()
+    with pytest.raises(NotFound) as second:
+        keeper.check()
+
+    assert first.value is not second.value
+    assert len(second.traceback) == 2
+
+
 async def test_stream_that_fails_is_the_failure() -> None:
     """An engine that dies ends the stream with the reason."""
 

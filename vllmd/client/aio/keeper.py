@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 
 from vllmd.client.aio.connection import AsyncStream
@@ -34,7 +35,7 @@ class AsyncKeeper:
     def check(self) -> None:
         """Raise what keeps the lease from being kept, if anything does."""
         if self.failure is not None and not self._stopped:
-            raise self.failure
+            raise copy.copy(self.failure)
 
     def changed(self, lease: engine_pb2.Lease) -> None:
         """Go by another length of the lease from now on."""
@@ -69,7 +70,7 @@ class AsyncKeeper:
             except StopIteration:
                 return
             except VllmdError as failure:
-                self.failure = failure
+                self.failure = failure.with_traceback(None)
                 return
 
     async def _take(self, step: Step) -> Answer:
