@@ -13,6 +13,7 @@ Knows the protos and nothing of the daemon. What decides has no I/O (`requests`,
 
 from vllmd.client.aio.client import AsyncClient
 from vllmd.client.aio.connection import AsyncStream
+from vllmd.client.aio.event_stream import AsyncEventStream
 from vllmd.client.aio.loaded import AsyncLoadedModel
 from vllmd.client.answers import BatchResult
 from vllmd.client.client import Client
@@ -31,6 +32,7 @@ from vllmd.client.errors import (
     Unavailable,
     VllmdError,
 )
+from vllmd.client.event_stream import EventStream
 from vllmd.client.generation import Completion, Generation
 from vllmd.client.loaded import LoadedModel
 from vllmd.client.prompts import ChatOptions, Message, Prompt, chat_prompt
@@ -48,6 +50,7 @@ from vllmd.client.values import Seconds
 
 __all__ = [
     "AsyncClient",
+    "AsyncEventStream",
     "AsyncLoadedModel",
     "AsyncStream",
     "BatchOptions",
@@ -61,6 +64,7 @@ __all__ = [
     "Denied",
     "EmbedOptions",
     "EngineFailed",
+    "EventStream",
     "Exhausted",
     "GenerateOptions",
     "Generation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import grpc
@@ -12,7 +13,7 @@ from vllmd.client.errors import VllmdError
 from vllmd.client.generation import Generation
 from vllmd.client.requests import engine_name
 from vllmd.client.translation import from_failure
-from vllmd.v1 import engine_pb2
+from vllmd.v1 import engine_pb2, event_pb2, host_service_pb2
 from vllmd.v1 import engine_service_pb2 as pb
 
 Item = TypeVar("Item")
@@ -52,6 +53,18 @@ class InOrder(Generic[Item]):
         if missing is not None:
             raise broken(f"the daemon ended the stream without a result for number {missing}")
         return [self._items[index] for index in range(self._count)]
+
+
+class Arrivals:
+    """Takes events out of responses, and counts those that did not come."""
+
+    def __init__(self) -> None:
+        self.missed_count = 0
+
+    def events(self, response: host_service_pb2.WatchEventsResponse) -> Sequence[event_pb2.Event]:
+        """List the events of the next response, before which some may have been missed."""
+        self.missed_count += response.missed_count
+        return response.events
 
 
 def batch_result(response: pb.GenerateBatchResponse) -> BatchResult:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -122,6 +123,23 @@ class Stream(Iterator[Item], Generic[Item]):
     def map(self, function: Callable[[Item], Other]) -> Stream[Other]:
         """Make the stream of what *function* makes of each item; the end of one is the end of both."""
         return Stream(lambda: function(self._pull()), self._cancel)
+
+    def flat(self, function: Callable[[Item], Iterable[Other]]) -> Stream[Other]:
+        """Make the stream of all that *function* finds in each item; the end of one is the end of both."""
+        waiting: collections.deque[Other] = collections.deque()
+
+        def pull() -> Other:
+            while True:
+                try:
+                    return waiting.popleft()
+                except IndexError:  # asked first, there could be one that another thread's `close` takes away
+                    waiting.extend(function(self._pull()))
+
+        def cancel() -> None:
+            self._cancel()
+            waiting.clear()
+
+        return Stream(pull, cancel)
 
     def close(self) -> None:
         """Cancel the call; a stream that has ended stays as it is. May be called from another thread."""

@@ -6,6 +6,7 @@ from vllmd.client import requests
 from vllmd.client.answers import gone_before
 from vllmd.client.connection import Connection, Stream
 from vllmd.client.errors import VllmdError
+from vllmd.client.event_stream import EventStream
 from vllmd.v1 import engine_pb2, host_service_pb2
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 
@@ -61,14 +62,18 @@ class HostMethods:
         request = host_service_pb2.ForgetProfilesRequest(model=model)
         return self._connection.unary(self._host.ForgetProfiles, request, timeout, once=True).forgotten_count
 
-    def events(self, *, last: int = 0, follow: bool = False) -> Stream[host_service_pb2.WatchEventsResponse]:
-        """Read the last events of the daemon, and with *follow* go on until it stops."""
-        request = host_service_pb2.WatchEventsRequest(last=last, follow=follow)
-        return self._connection.stream(self._host.WatchEvents, request)
+    def events(self, *, last: int = 0, follow: bool = False) -> EventStream:
+        """Read the last events of the daemon, at most 1000, and with *follow* go on until it stops.
 
-    def logs(
-        self, engine: str, *, lines: int | None = None, follow: bool = False
-    ) -> Stream[host_service_pb2.TailLogsResponse]:
-        """Read the last lines of an engine's log, and with *follow* go on until it has ended."""
+        Who reads too slowly misses the oldest; `missed_count` of the stream says how many.
+        """
+        request = host_service_pb2.WatchEventsRequest(last=last, follow=follow)
+        return EventStream(self._connection.stream(self._host.WatchEvents, request))
+
+    def logs(self, engine: str, *, lines: int | None = None, follow: bool = False) -> Stream[str]:
+        """Read the last *lines* of an engine's log, one by one, and with *follow* go on until it has ended.
+
+        They come without their line ends. Default 100, at most 10,000.
+        """
         request = host_service_pb2.TailLogsRequest(name=requests.engine_name(engine), lines=lines, follow=follow)
-        return self._connection.stream(self._host.TailLogs, request)
+        return self._connection.stream(self._host.TailLogs, request).flat(lambda response: response.lines)

@@ -25,11 +25,11 @@ def test_what_happened_and_why(daemon: FakeDaemon, run: Run) -> None:
 
 def test_what_was_missed_is_said(daemon: FakeDaemon, run: Run) -> None:
     """Not among the events, which a program may read."""
-    daemon.events = [events(missed=3)]
+    daemon.events = [events(missed=3), events(), events(missed=1)]
 
     result = run("events")
 
-    assert "3 events missed" in result.stderr
+    assert [line[2:17] for line in result.stderr.splitlines()] == ["3 events missed", "1 event missed:"]
     assert "missed" not in result.stdout
 
 

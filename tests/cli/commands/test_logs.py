@@ -17,10 +17,12 @@ def test_lines_on_stdout(daemon: FakeDaemon, run: Run) -> None:
 
 
 def test_json(daemon: FakeDaemon, run: Run) -> None:
-    """Programs get each response as a line."""
+    """Programs get each line as a message with one."""
     daemon.logs = [TailLogsResponse(lines=["a", "b"])]
 
-    assert json.loads(run("logs", "e", "-o", "json").stdout) == {"lines": ["a", "b"]}
+    found = [json.loads(line) for line in run("logs", "e", "-o", "json").stdout.splitlines()]
+
+    assert found == [{"lines": ["a"]}, {"lines": ["b"]}]
 
 
 def test_following_ends_with_ctrl_c(daemon: FakeDaemon, spawn: Spawn) -> None:

@@ -44,10 +44,10 @@ async def test_a_reclaim_is_confirmed_on_purpose(daemon: FakeDaemon, async_clien
 
 
 async def test_events_and_logs_are_streams(daemon: FakeDaemon, async_client: AsyncClient) -> None:
-    """They come as the daemon sent them."""
+    """Of events and of lines, one by one."""
     daemon.events = [events()]
     daemon.logs = [host_service_pb2.TailLogsResponse(lines=["a", "b"])]
 
-    assert [response async for response in async_client.events(last=2)] == [events()]
-    assert [response async for response in async_client.logs("e", lines=0)] == daemon.logs
+    assert [event async for event in async_client.events(last=2)] == list(events().events)
+    assert [line async for line in async_client.logs("e", lines=0)] == ["a", "b"]
     assert daemon.requests[1].HasField("lines")

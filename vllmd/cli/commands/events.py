@@ -30,16 +30,17 @@ def events(
       vllmd-cli events -f
       vllmd-cli events -f -o json | jq 'select(.kind == "KIND_KILL")'
     """
-    with connect(context) as client, client.events(last=last, follow=follow) as responses:
-        for response in responses:
-            if response.missed_count:
-                missed = human.count(response.missed_count, "event")
-                terminal.stderr().print(f"… {missed} missed: they came faster than they were read.")
-            for event in response.events:
-                if output is Format.JSON:
-                    terminal.json_line(event)
-                else:
-                    terminal.write(as_text(event))
+    with connect(context) as client, client.events(last=last, follow=follow) as stream:
+        told = 0
+        for event in stream:
+            if missed := stream.missed_count - told:
+                told += missed
+                count = human.count(missed, "event")
+                terminal.stderr().print(f"… {count} missed: they came faster than they were read.")
+            if output is Format.JSON:
+                terminal.json_line(event)
+            else:
+                terminal.write(as_text(event))
 
 
 def as_text(event: Event) -> str:

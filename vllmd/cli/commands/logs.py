@@ -31,9 +31,11 @@ def logs(
       vllmd-cli logs qwen3-8b-3f2a -n 20
       vllmd-cli logs qwen3-8b-3f2a -f | grep WARNING
     """
-    with connect(context) as client, client.logs(engine, lines=lines, follow=follow) as responses:
-        for response in responses:
+    from vllmd.v1.host_service_pb2 import TailLogsResponse
+
+    with connect(context) as client, client.logs(engine, lines=lines, follow=follow) as stream:
+        for line in stream:
             if output is Format.JSON:
-                terminal.json_line(response)
+                terminal.json_line(TailLogsResponse(lines=[line]))
             else:
-                terminal.write("".join(f"{line}\n" for line in response.lines))
+                terminal.write(f"{line}\n")

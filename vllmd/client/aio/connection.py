@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -132,6 +133,21 @@ class AsyncStream(AsyncIterator[Item], Generic[Item]):
             return function(await self._pull())
 
         return AsyncStream(pull, self._cancel)
+
+    def flat(self, function: Callable[[Item], Iterable[Other]]) -> AsyncStream[Other]:
+        """Make the stream of all that *function* finds in each item; the end of one is the end of both."""
+        waiting: collections.deque[Other] = collections.deque()
+
+        async def pull() -> Other:
+            while not waiting:
+                waiting.extend(function(await self._pull()))
+            return waiting.popleft()
+
+        def cancel() -> None:
+            self._cancel()
+            waiting.clear()
+
+        return AsyncStream(pull, cancel)
 
     def cancel(self) -> None:
         """Do what `close` does, where nothing can be awaited."""
