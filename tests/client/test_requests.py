@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from google.protobuf.json_format import MessageToDict
@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from vllmd.client.requests import (
     GenerateOptions,
     ModelOptions,
+    UseCaseName,
     batch_request,
     detokenize_request,
     embed_request,
@@ -61,17 +62,26 @@ def test_engine_argument_in_two_spellings_is_refused() -> None:
         load_request("m", {"engine_args": {"max-model-len": 1, "max_model_len": 2}})
 
 
-@pytest.mark.parametrize("name", ["production", "Production", "throughput"])
-def test_load_request_says_what_the_model_is_for(name: str) -> None:
+@pytest.mark.parametrize("name", [*get_args(UseCaseName), "Production"])
+def test_load_request_says_what_the_model_is_for(name: Any) -> None:
     """By name, and by nothing if it is for nothing in particular."""
     assert load_request("m", {"use_case": name}).use_case == engine_pb2.UseCase.Value(f"USE_CASE_{name.upper()}")
+    assert load_request("m").use_case == load_request("m", {"use_case": None}).use_case
     assert load_request("m").use_case == engine_pb2.USE_CASE_UNSPECIFIED
+
+
+def test_type_checkers_know_every_use_case() -> None:
+    """Those of the API, and no other."""
+    names = {f"USE_CASE_{name.upper()}" for name in get_args(UseCaseName)}
+
+    assert names == set(engine_pb2.UseCase.keys()) - {"USE_CASE_UNSPECIFIED"}
 
 
 def test_use_case_of_no_such_name_is_refused() -> None:
     """Before anything is sent, with the names there are."""
+    wrong: Any = "chatting"
     with pytest.raises(ValueError, match="no use case 'chatting': it can be production, download, debate"):
-        load_request("m", {"use_case": "chatting"})
+        load_request("m", {"use_case": wrong})
 
 
 def test_source_is_a_lease_or_an_engine() -> None:

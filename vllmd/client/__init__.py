@@ -41,6 +41,7 @@ from vllmd.client.requests import (
     EmbedOptions,
     GenerateOptions,
     ModelOptions,
+    UseCaseName,
     engine_name,
     lease_name,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "StructuredOutputs",
     "Unauthenticated",
     "Unavailable",
+    "UseCaseName",
     "VllmdError",
     "chat_prompt",
     "default_target",

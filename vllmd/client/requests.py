@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, TypeVar, cast, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, cast, get_type_hints
 
 from vllmd.client.prompts import ChatOptions, Prompt, to_prompt
 from vllmd.client.sampling import SamplingOptions, sampling_params
@@ -17,6 +17,10 @@ _Request = TypeVar(
 )
 
 
+UseCaseName = Literal["production", "download", "debate", "latency", "throughput"]
+"""What a model is loaded for, by the names of the API's `UseCase`."""
+
+
 class ModelOptions(TypedDict, total=False):
     """What is said of a model beside its name, for `load` and `plan`."""
 
@@ -26,8 +30,8 @@ class ModelOptions(TypedDict, total=False):
     """vLLM's engine arguments by name, such as `{"max_model_len": 8192}`; honoured or refused, never changed."""
     auto_config: bool
     """Whether the daemon chooses the arguments that are left open. Default true."""
-    use_case: str
-    """What they are chosen for, such as `production`."""
+    use_case: UseCaseName | None
+    """What they are chosen for. Default: nothing in particular."""
     lora_adapters: Mapping[str, str | os.PathLike[str]] | None
     """Directories of LoRA adapters on the daemon's host, by the name that `lora` will say."""
 
@@ -192,7 +196,7 @@ def _model_fields(options: ModelOptions) -> dict[str, Any]:
         "revision": options.get("revision", ""),
         "engine_args": struct(arguments) if arguments else None,
         "disable_auto_config": not options.get("auto_config", True),
-        "use_case": _use_case(options.get("use_case", "")),
+        "use_case": _use_case(options.get("use_case") or ""),
         "lora_adapters": [LoraAdapter(name=name, path=os.fspath(path)) for name, path in adapters],
     }
 

@@ -69,7 +69,7 @@ async def test_load_that_nobody_awaits_is_none(daemon: FakeDaemon, async_client:
     """Nothing is asked of the daemon, and a mistake is told at once."""
     async_client.load("m")
     with pytest.raises(ValueError, match="no use case"):
-        async_client.load("m", use_case="chatting")
+        async_client.load("m", use_case="chatting")  # type: ignore[arg-type]
 
     await async_client.status()
     assert len(daemon.requests) == 1
