@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.fakes.samples import tokens
-from vllmd.client import Generation
-from vllmd.client.generation import finish_reason_text
+from vllmd.client import Generation, finish_reason_of
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1 import generation_pb2
 
@@ -33,8 +34,17 @@ def test_broken_off_stream_has_no_end() -> None:
 
 def test_newer_finish_reason_is_its_number() -> None:
     """A value that this client has no name for is shown, not an error."""
-    assert finish_reason_text(generation_pb2.FINISH_REASON_STOP) == "stop"
-    assert finish_reason_text(99) == "99"  # type: ignore[arg-type]
+    newer: Any = 99
+
+    assert finish_reason_of(pb.GenerateResponse(finish_reason=newer)) == "99"
+
+
+def test_end_of_a_stream_is_named_as_that_of_the_whole() -> None:
+    """What is streamed has a number; the name is the one that `complete` brings, and none before the end."""
+    names = [finish_reason_of(part) for part in tokens()]
+
+    assert names == [None, None, Generation.collect(tokens()).finish_reason]
+    assert finish_reason_of(pb.Completion(finish_reason=generation_pb2.FINISH_REASON_STOP)) == "stop"
 
 
 def test_completions_are_told_apart() -> None:

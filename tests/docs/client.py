@@ -10,6 +10,8 @@ from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any
 
+from google.protobuf.message import Message
+
 import vllmd.client
 
 _WIDTH = 100
@@ -21,22 +23,36 @@ _INTRO = """\
 What `vllmd.client` exports. The reasons of errors are in [errors.md](errors.md), what engines and leases are in
 [concepts.md](concepts.md).
 """
+_MESSAGES = """\
+## Messages
+
+Those of the daemon's own that come most often, by the name that they have in the API. Their fields that are one of
+several values are numbers, which the message names: `engine.state == Engine.STATE_READY`.
+"""
 
 
 def page(module: ModuleType = vllmd.client) -> str:
     """Write the page: the module's own words, then classes, functions and the rest, each by name."""
     home = module.__name__.partition(".")[0] + "."
     things = {name: getattr(module, name) for name in sorted(module.__all__)}
-    own = [name for name, thing in things.items() if inspect.isclass(thing) and thing.__module__.startswith(home)]
+    messages = [name for name, thing in things.items() if inspect.isclass(thing) and issubclass(thing, Message)]
+    own = [
+        name
+        for name, thing in things.items()
+        if inspect.isclass(thing) and thing.__module__.startswith(home) and name not in messages
+    ]
     classes = [name for name in own if not _is_error(things[name])]
     errors = [name for name, thing in things.items() if _is_error(thing)]
     functions = [name for name, thing in things.items() if inspect.isfunction(thing)]
-    rest = [name for name in things if name not in {*classes, *errors, *functions}]
+    rest = [name for name in things if name not in {*classes, *errors, *functions, *messages}]
     parts = [_INTRO, _text(module)]
     parts += [part for name in classes for part in _class(name, things[name], home)]
     parts += [_function("##", name, things[name]) for name in functions]
     parts += ["## Errors\n"] * bool(errors) + [
         part for name in errors for part in _class(name, things[name], home, "###")
+    ]
+    parts += [_MESSAGES] * bool(messages) + [
+        f"### {name}\n\n[`vllmd.v1.{name}`](api.md#{name.lower()})\n" for name in messages
     ]
     parts += ["## Types\n"] * bool(rest) + [_alias(name, things[name]) for name in rest]
     return "\n".join(parts)

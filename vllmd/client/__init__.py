@@ -33,7 +33,7 @@ from vllmd.client.errors import (
     VllmdError,
 )
 from vllmd.client.event_stream import EventStream
-from vllmd.client.generation import Completion, Generation
+from vllmd.client.generation import Completion, Generation, finish_reason_of
 from vllmd.client.loaded import LoadedModel
 from vllmd.client.prompts import ChatOptions, Message, Prompt, chat_prompt
 from vllmd.client.requests import (
@@ -48,6 +48,10 @@ from vllmd.client.requests import (
 from vllmd.client.sampling import SamplingOptions, StructuredOutputs
 from vllmd.client.target import default_target
 from vllmd.client.values import Seconds
+from vllmd.v1.engine_pb2 import Engine, Lease, LoadProgress
+from vllmd.v1.engine_service_pb2 import GenerateResponse
+from vllmd.v1.event_pb2 import Event
+from vllmd.v1.generation_pb2 import Usage
 
 __all__ = [
     "AsyncClient",
@@ -64,12 +68,17 @@ __all__ = [
     "DeadlineExceeded",
     "Denied",
     "EmbedOptions",
+    "Engine",
     "EngineFailed",
+    "Event",
     "EventStream",
     "Exhausted",
     "GenerateOptions",
+    "GenerateResponse",
     "Generation",
     "InvalidRequest",
+    "Lease",
+    "LoadProgress",
     "LoadedModel",
     "Message",
     "ModelOptions",
@@ -82,10 +91,12 @@ __all__ = [
     "StructuredOutputs",
     "Unauthenticated",
     "Unavailable",
+    "Usage",
     "UseCaseName",
     "VllmdError",
     "chat_prompt",
     "default_target",
     "engine_name",
+    "finish_reason_of",
     "lease_name",
 ]

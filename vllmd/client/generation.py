@@ -28,7 +28,7 @@ class Completion:
         self.token_ids.extend(part.token_ids)
         self.logprobs.extend(part.logprobs)
         if part.finish_reason:
-            self.finish_reason = finish_reason_text(part.finish_reason)
+            self.finish_reason = finish_reason_of(part)
             self.stop_reason = part.stop_reason
 
 
@@ -118,9 +118,14 @@ class Generation:
             self.total_time = part.timings.total.ToTimedelta().total_seconds()
 
 
-def finish_reason_text(value: generation_pb2.FinishReason.ValueType) -> str:
-    """Name a finish reason; a newer daemon may send one that has no name here."""
+def finish_reason_of(part: pb.GenerateResponse | pb.Completion) -> str | None:
+    """Name why a completion ended, as `Generation` does: `stop`, `length` or `abort`; `None` as long as it has not.
+
+    What `generate` streams has the number of it, and a newer daemon may send one that has no name here: that stays one.
+    """
+    if not part.finish_reason:
+        return None
     try:
-        return generation_pb2.FinishReason.Name(value).removeprefix("FINISH_REASON_").lower()
+        return generation_pb2.FinishReason.Name(part.finish_reason).removeprefix("FINISH_REASON_").lower()
     except ValueError:
-        return str(int(value))
+        return str(int(part.finish_reason))

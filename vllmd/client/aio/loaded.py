@@ -55,7 +55,8 @@ class AsyncLoadedModel:
     ) -> AsyncStream[pb.GenerateResponse]:
         """Generate from text, token ids or messages, and stream what comes, each part with its `text`.
 
-        Closing the stream, or leaving its `async with` block, aborts the request in the engine.
+        Parts are the daemon's own `GenerateResponse`; `finish_reason_of` names the end of one. Closing the stream, or
+        leaving its `async with` block, aborts the request in the engine.
         """
         return self._client.generate(self._source(), prompt, timeout=timeout, **options)
 
