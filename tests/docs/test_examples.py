@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,6 +107,26 @@ def test_it_runs(block: Block, daemon: RunningDaemon, tmp_path: Path) -> None:
 
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
+
+
+def test_type_checkers_accept_it(tmp_path: Path) -> None:
+    """Each program that imports the client or the API, under `mypy --strict` as who installed vllmd would run it."""
+    typed = [block for block in BLOCKS if block.language == "python" and re.search(r"vllmd\.(client|v1)", block.text)]
+    names = {re.sub(r"\W", "_", str(block)): block for block in typed}
+    for name, block in names.items():
+        (tmp_path / f"{name}.py").write_text(block.text)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir=.cache", "--no-error-summary"]
+    done = subprocess.run(
+        [*mypy, *(f"{name}.py" for name in names)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    assert len(typed) > 10
 
 
 @pytest.mark.parametrize(
