@@ -79,6 +79,22 @@ def test_misspelled_field_of_a_message_is_refused() -> None:
         to_prompt([{"role": "user", "contents": "hi"}])
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"role": 5, "content": "hi"}, "role takes text, not 5"),
+        ({"role": "user", "content": 5}, "content of a message is text or a list of parts, not 5"),
+        ({"role": "user", "content": ["hi"]}, "a part of a message has a `type`"),
+        ({"role": "assistant", "tool_calls": [{"function": object()}]}, "a tool call: 'function' can't be"),
+        ({"role": "assistant", "tool_calls": ["f"]}, "a tool call takes values by name, not 'f'"),
+    ],
+)
+def test_part_of_a_message_that_is_of_another_type_is_named(message: Any, said: str) -> None:
+    """By its field."""
+    with pytest.raises(TypeError, match=f"^{said}"):
+        to_prompt([message])
+
+
 def test_what_is_said_of_a_conversation() -> None:
     """Variables for the template, tools, and whether to go on with its last message."""
     tool = {"type": "function", "function": {"name": "f"}}

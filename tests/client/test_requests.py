@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -203,3 +204,31 @@ def test_watch_request_says_which() -> None:
     """All, unless an engine is named."""
     assert as_dict(watch_request()) == {}
     assert as_dict(watch_request("a-1", 0.5)) == {"name": "engines/a-1", "min_interval": "0.500s"}
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (
+            lambda any_: load_request("m", {"engine_args": {"max_model_len": any_}}),
+            "engine_args: 'max_model_len' can't be",
+        ),
+        (lambda any_: load_request("m", {"engine_args": any_}), "engine_args takes values by name"),
+        (lambda any_: load_request("m", {"lora_adapters": any_}), "lora_adapters takes values by name"),
+        (lambda any_: load_request("m", {"lora_adapters": {"a": any_}}), "lora_adapters takes directories by name"),
+        (lambda any_: load_request("m", {"revision": any_}), "revision takes text"),
+        (lambda any_: load_request(any_), "model takes text"),
+        (lambda any_: plan_request(any_), "model takes text"),
+        (lambda any_: generate_request("e", "x", {"max_tokens": any_}), "max_tokens takes a whole number"),
+        (lambda any_: generate_request("e", "x", {"priority": any_}), "priority takes a whole number"),
+        (lambda any_: batch_request("e", ["x"], {"cache_salt": any_}), "cache_salt takes text"),
+        (lambda any_: embed_request("e", ["x"], {"dimensions": any_}), "dimensions takes a whole number"),
+        (lambda any_: tokenize_request("e", "x", add_special_tokens=any_), "add_special_tokens takes True or False"),
+        (lambda any_: tokenize_request("e", "x", tool=any_), "unknown option tool"),
+        (lambda any_: detokenize_request("e", any_), "token_ids takes a list, each a whole number"),
+    ],
+)
+def test_what_is_of_another_type_is_named(build: Callable[[Any], Message], said: str) -> None:
+    """By the option, before anything is sent."""
+    with pytest.raises(TypeError, match=f"^{said}"):
+        build(object())

@@ -98,3 +98,17 @@ def test_unknown_kind_of_output_is_refused() -> None:
     """By name."""
     with pytest.raises(TypeError, match="structured_outputs has no backend"):
         sampling_params({"structured_outputs": {"regex": "a", "backend": "x"}})
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"choice": "yes"}, "choice: texts takes a list, each text, not 'yes'"),
+        ({"regex": 5}, "regex takes text, not 5"),
+        ({"json_object": "x"}, "json_object takes True or False, not 'x'"),
+    ],
+)
+def test_output_of_another_type_is_named(wish: Any, said: str) -> None:
+    """One text is not taken for the choice of its letters."""
+    with pytest.raises(TypeError, match=said):
+        sampling_params({"structured_outputs": wish})

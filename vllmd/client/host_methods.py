@@ -7,6 +7,7 @@ from vllmd.client.answers import gone_before
 from vllmd.client.connection import Connection, Stream
 from vllmd.client.errors import VllmdError
 from vllmd.client.event_stream import EventStream
+from vllmd.client.values import made
 from vllmd.v1 import engine_pb2, host_service_pb2
 from vllmd.v1.host_service_pb2_grpc import HostServiceStub
 
@@ -31,7 +32,7 @@ class HostMethods:
 
         If the daemon was upgraded meanwhile, it may come without a state, as from `release`.
         """
-        request = host_service_pb2.StopEngineRequest(name=requests.engine_name(engine), force=force)
+        request = made(host_service_pb2.StopEngineRequest, name=requests.engine_name(engine), force=force)
         try:
             return self._connection.unary(self._host.StopEngine, request, timeout).engine
         except VllmdError as error:
@@ -49,17 +50,17 @@ class HostMethods:
 
         With *pid* only the tree that this process is in, else all that nobody answers for.
         """
-        request = host_service_pb2.ReclaimRequest(confirmed=confirmed, pid=pid or 0)
+        request = made(host_service_pb2.ReclaimRequest, confirmed=confirmed, pid=pid or 0)
         return self._connection.unary(self._host.Reclaim, request, timeout, once=confirmed)
 
     def profiles(self, model: str = "", *, timeout: float | None = None) -> list[engine_pb2.LoadProfile]:
         """List what earlier loads really took, of one model or of all, the newest first."""
-        request = host_service_pb2.ListProfilesRequest(model=model)
+        request = made(host_service_pb2.ListProfilesRequest, model=model)
         return list(self._connection.unary(self._host.ListProfiles, request, timeout).profiles)
 
     def forget_profiles(self, model: str = "", *, timeout: float | None = None) -> int:
         """Forget what earlier loads took, of one model or of all, and return how many profiles that were."""
-        request = host_service_pb2.ForgetProfilesRequest(model=model)
+        request = made(host_service_pb2.ForgetProfilesRequest, model=model)
         return self._connection.unary(self._host.ForgetProfiles, request, timeout, once=True).forgotten_count
 
     def events(self, *, last: int = 0, follow: bool = False) -> EventStream:
@@ -67,7 +68,7 @@ class HostMethods:
 
         Who reads too slowly misses the oldest; `missed_count` of the stream says how many.
         """
-        request = host_service_pb2.WatchEventsRequest(last=last, follow=follow)
+        request = made(host_service_pb2.WatchEventsRequest, last=last, follow=follow)
         return EventStream(self._connection.stream(self._host.WatchEvents, request))
 
     def logs(self, engine: str, *, lines: int | None = None, follow: bool = False) -> Stream[str]:
@@ -75,5 +76,5 @@ class HostMethods:
 
         They come without their line ends. Default 100, at most 10,000.
         """
-        request = host_service_pb2.TailLogsRequest(name=requests.engine_name(engine), lines=lines, follow=follow)
+        request = made(host_service_pb2.TailLogsRequest, name=requests.engine_name(engine), lines=lines, follow=follow)
         return self._connection.stream(self._host.TailLogs, request).flat(lambda response: response.lines)

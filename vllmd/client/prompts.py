@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex, TypedDict, cast
 
-from vllmd.client.values import struct
+from vllmd.client.values import made, struct
 from vllmd.v1 import generation_pb2
 
 Message = Mapping[str, Any] | generation_pb2.ChatMessage
@@ -37,11 +38,12 @@ def chat_prompt(
     tools: Sequence[Mapping[str, Any]] = (),
 ) -> generation_pb2.Prompt:
     """Make a prompt of a conversation, for calls that take many prompts; see `ChatOptions` for the arguments."""
-    chat = generation_pb2.ChatPrompt(
+    chat = made(
+        generation_pb2.ChatPrompt,
         messages=[_chat_message(message) for message in messages],
-        template_args=struct(template_args) if template_args else None,
+        template_args=struct(template_args, "template_args") if template_args else None,
         continue_final_message=continue_final_message,
-        tools=[struct(tool) for tool in tools],
+        tools=[struct(tool, "a tool") for tool in tools],
     )
     return generation_pb2.Prompt(chat=chat)
 
@@ -67,7 +69,7 @@ def to_prompt(prompt: Prompt, chat: ChatOptions | None = None) -> generation_pb2
     if isinstance(prompt, generation_pb2.Prompt):
         return prompt
     if isinstance(prompt, str):
-        return generation_pb2.Prompt(text=prompt)
+        return made(generation_pb2.Prompt, text=prompt)
     return generation_pb2.Prompt(tokens=generation_pb2.TokenPrompt(token_ids=[_token_id(token) for token in prompt]))
 
 
@@ -91,14 +93,17 @@ def _chat_message(message: object) -> generation_pb2.ChatMessage:
         raise TypeError(f"a message has no {', '.join(sorted(map(str, unknown)))}: it can have {_listed()}")
     fields: dict[str, Any] = {name: value for name, value in message.items() if value is not None}
     content = fields.pop("content", "")
-    calls = [struct(call) for call in fields.pop("tool_calls", ())]
+    calls = [struct(call, "a tool call") for call in fields.pop("tool_calls", ())]
     if isinstance(content, str):
-        return generation_pb2.ChatMessage(content=content, tool_calls=calls, **fields)
-    return generation_pb2.ChatMessage(parts=[_part(part) for part in content], tool_calls=calls, **fields)
+        return made(generation_pb2.ChatMessage, content=content, tool_calls=calls, **fields)
+    if not isinstance(content, Sequence):
+        raise TypeError(f"content of a message is text or a list of parts, not {reprlib.repr(content)}")
+    return made(generation_pb2.ChatMessage, parts=[_part(part) for part in content], tool_calls=calls, **fields)
 
 
-def _part(part: Mapping[str, Any]) -> generation_pb2.ContentPart:
+def _part(part: object) -> generation_pb2.ContentPart:
     """Take `{"type": "text", "text": …}` or `{"type": "image_url", "image_url": {"url": …}}`."""
+    part = part if isinstance(part, Mapping) else {}
     kind = part.get("type", "text")
     value = part.get(kind)
     if isinstance(value, Mapping):

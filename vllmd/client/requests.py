@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast, get_type_hints
 
 from vllmd.client.prompts import ChatOptions, Prompt, to_prompt
 from vllmd.client.sampling import SamplingOptions, sampling_params
-from vllmd.client.values import Seconds, duration, struct
+from vllmd.client.values import Seconds, duration, made, mapping, struct
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1.engine_pb2 import LoraAdapter, UseCase
 
@@ -91,12 +91,13 @@ def load_request(
         TypeError: there is no such option, or an engine argument is given twice.
         ValueError: there is no use case of that name.
     """
-    return pb.LoadModelRequest(model=model, lease_ttl=duration(lease_ttl), hold=hold, **_model_fields(options or {}))
+    fields = _model_fields(options or {})
+    return made(pb.LoadModelRequest, model=model, lease_ttl=duration(lease_ttl), hold=hold, **fields)
 
 
 def plan_request(model: str, options: ModelOptions | None = None) -> pb.PlanModelRequest:
     """Ask how a model would be loaded; raises as `load_request` does."""
-    return pb.PlanModelRequest(model=model, **_model_fields(options or {}))
+    return made(pb.PlanModelRequest, model=model, **_model_fields(options or {}))
 
 
 def generate_request(source: str, prompt: Prompt, options: GenerateOptions | None = None) -> pb.GenerateRequest:
@@ -127,7 +128,8 @@ def batch_request(
 
 def embed_request(source: str, inputs: Sequence[Prompt], options: EmbedOptions | None = None) -> pb.EmbedRequest:
     """Ask for a vector of each of some inputs."""
-    request = _at(source, pb.EmbedRequest(**dict(options or {})))  # type: ignore[arg-type]
+    _refuse_unknown(options or {}, EmbedOptions)
+    request = _at(source, made(pb.EmbedRequest, **(options or {})))
     request.inputs.extend(_each(inputs))
     return request
 
@@ -141,7 +143,9 @@ def tokenize_request(
     **chat: Any,
 ) -> pb.TokenizeRequest:
     """Ask for the tokens of a prompt."""
-    request = pb.TokenizeRequest(
+    _refuse_unknown(chat, ChatOptions)
+    request = made(
+        pb.TokenizeRequest,
         prompt=to_prompt(prompt, cast("ChatOptions", chat)),
         add_special_tokens=add_special_tokens,
         return_token_texts=return_token_texts,
@@ -153,7 +157,7 @@ def detokenize_request(
     source: str, token_ids: Sequence[int], *, skip_special_tokens: bool = False
 ) -> pb.DetokenizeRequest:
     """Ask for the text of some tokens."""
-    return _at(source, pb.DetokenizeRequest(token_ids=token_ids, skip_special_tokens=skip_special_tokens))
+    return _at(source, made(pb.DetokenizeRequest, token_ids=token_ids, skip_special_tokens=skip_special_tokens))
 
 
 def watch_request(engine: str = "", min_interval: Seconds | None = None) -> pb.WatchEnginesRequest:
@@ -174,7 +178,7 @@ _Batch = TypeVar("_Batch", pb.GenerateRequest, pb.GenerateBatchRequest)
 
 def _batch_request(kind: type[_Batch], options: dict[str, Any]) -> _Batch:
     fields = {name: options.pop(name) for name in ("priority", "cache_salt", "lora") if name in options}
-    return kind(sampling_params=sampling_params(options), **fields)
+    return made(kind, sampling_params=sampling_params(options), **fields)
 
 
 def _each(prompts: Sequence[Prompt]) -> list[Any]:
@@ -188,17 +192,27 @@ def _taken(options: dict[str, Any], kind: type) -> dict[str, Any]:
 
 
 def _model_fields(options: ModelOptions) -> dict[str, Any]:
-    if unknown := options.keys() - get_type_hints(ModelOptions).keys():
-        raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+    _refuse_unknown(options, ModelOptions)
     arguments = _by_argument_name(options.get("engine_args") or {})
-    adapters = (options.get("lora_adapters") or {}).items()
+    adapters = mapping(options.get("lora_adapters") or {}, "lora_adapters").items()
     return {
         "revision": options.get("revision", ""),
-        "engine_args": struct(arguments) if arguments else None,
+        "engine_args": struct(arguments, "engine_args") if arguments else None,
         "disable_auto_config": not options.get("auto_config", True),
         "use_case": _use_case(options.get("use_case") or ""),
-        "lora_adapters": [LoraAdapter(name=name, path=os.fspath(path)) for name, path in adapters],
+        "lora_adapters": [LoraAdapter(name=name, path=_path(path)) for name, path in adapters],
     }
+
+
+def _refuse_unknown(options: Mapping[str, Any], kind: type) -> None:
+    if unknown := options.keys() - get_type_hints(kind).keys():
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}")
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"lora_adapters takes directories by name, not {path!r}")
+    return os.fspath(path)
 
 
 def _use_case(name: str) -> UseCase.ValueType:
@@ -211,7 +225,7 @@ def _use_case(name: str) -> UseCase.ValueType:
 
 def _by_argument_name(values: Mapping[str, Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
-    for spelling, value in values.items():
+    for spelling, value in mapping(values, "engine_args").items():
         name = argument_name(spelling)
         if name in named:
             raise TypeError(f"{name} is given twice, in two spellings")

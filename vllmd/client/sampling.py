@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, get_type_hints
 
+from vllmd.client.values import made
 from vllmd.v1 import generation_pb2
 
 
@@ -92,7 +93,7 @@ def sampling_params(options: Mapping[str, Any]) -> generation_pb2.SamplingParams
 
     Raises:
         TypeError: there is no such parameter, or it is of another type.
-        ValueError: what is asked of the text is nothing, or several things.
+        ValueError: it is too great by far, or what is asked of the text is nothing, or several things.
     """
     if unknown := options.keys() - _NAMES:
         raise TypeError(f"unknown sampling parameter {', '.join(sorted(unknown))}")
@@ -101,7 +102,7 @@ def sampling_params(options: Mapping[str, Any]) -> generation_pb2.SamplingParams
         fields["stop"] = [fields["stop"]]
     if isinstance(constraint := fields.get("structured_outputs"), Mapping):
         fields["structured_outputs"] = _structured_outputs(constraint)
-    return generation_pb2.SamplingParams(**fields)
+    return made(generation_pb2.SamplingParams, **fields)
 
 
 def _structured_outputs(wish: Mapping[str, Any]) -> generation_pb2.StructuredOutputs:
@@ -115,5 +116,12 @@ def _structured_outputs(wish: Mapping[str, Any]) -> generation_pb2.StructuredOut
         if name in fields and not isinstance(fields[name], str):
             fields[name] = json.dumps(fields[name])
     if "choice" in fields:
-        fields["choice"] = generation_pb2.Choice(texts=fields["choice"])
-    return generation_pb2.StructuredOutputs(**fields)
+        fields["choice"] = _choice(fields["choice"])
+    return made(generation_pb2.StructuredOutputs, **fields)
+
+
+def _choice(texts: Any) -> generation_pb2.Choice:
+    try:
+        return made(generation_pb2.Choice, texts=texts)
+    except TypeError as error:
+        raise TypeError(f"choice: {error}") from None
