@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,3 +161,10 @@ def test_a_daemon_that_dies_during_a_call_for_good_may_have_heard_it(daemon: Fak
     calling.join(20)
 
     assert [error.request_sent for error in caught] == [True]
+
+
+def test_time_of_another_type_is_named(client: Client) -> None:
+    """Of a stream when it is made."""
+    wrong: Any = "3"
+    with pytest.raises(TypeError, match="timeout is a number of seconds, not '3'"):
+        client.generate("e", "x", timeout=wrong)

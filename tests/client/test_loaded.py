@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.batches import embedded, generated, too_long
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, not_found
 from tests.fakes.samples import loaded, stopped, tokens
-from vllmd.client import Client, InvalidRequest, Unavailable, VllmdError
+from vllmd.client import Cancelled, Client, InvalidRequest, Unavailable, VllmdError
 from vllmd.v1 import engine_service_pb2 as pb
 
 LEASE = "leases/5d41402abc4b2a76b9719d911017c592"
@@ -216,3 +216,19 @@ def test_tokens_and_back(daemon: FakeDaemon, client: Client) -> None:
 
     assert [request.lease for request in daemon.requests[1:3]] == [LEASE, LEASE]
     assert daemon.requests[2].skip_special_tokens
+
+
+def test_model_that_was_released_says_so(daemon: FakeDaemon, client: Client) -> None:
+    """Whatever is asked of it, and without asking the daemon, which would know no such lease."""
+    daemon.load = [loaded()]
+    with client.load("m") as llm:
+        pass
+
+    for use in (llm.generate, llm.complete, llm.tokenize):
+        with pytest.raises(Cancelled, match="was released: load it again") as caught:
+            use("x")
+        assert caught.value.reason == "LEASE_RELEASED"
+    with pytest.raises(Cancelled), llm:
+        llm.renew()
+    llm.wait()
+    assert [type(request) for request in daemon.requests] == [pb.LoadModelRequest, pb.ReleaseRequest]

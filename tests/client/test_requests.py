@@ -232,3 +232,11 @@ def test_what_is_of_another_type_is_named(build: Callable[[Any], Message], said:
     """By the option, before anything is sent."""
     with pytest.raises(TypeError, match=f"^{said}"):
         build(object())
+
+
+def test_name_is_not_what_has_one() -> None:
+    """Who passes an engine or a lease is told to pass its name."""
+    engine: Any = engine_pb2.Engine(name="engines/a-1")
+    for build in (engine_name, lease_name, watch_request, lambda source: generate_request(source, "x")):
+        with pytest.raises(TypeError, match="a name is text, such as the `name` of an engine or a lease, not Engine"):
+            build(engine)

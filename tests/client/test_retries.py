@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 
-from vllmd.client.errors import DaemonUnreachable, DeadlineExceeded, VllmdError
+from vllmd.client.errors import Cancelled, DaemonUnreachable, DeadlineExceeded, VllmdError
 from vllmd.client.retries import RESTART_SECONDS, Check, Patience, Sleep, Steps, Try, pause
+from vllmd.client.translation import closed
 
 ABSENT = DaemonUnreachable("unix:/a.sock", "no daemon answers", request_sent=False)
 BROKEN = DaemonUnreachable("unix:/a.sock", "the connection broke", request_sent=True, was_there=True)
@@ -115,3 +117,23 @@ def test_deadline_that_has_passed_is_not_tried(timeout: float) -> None:
     """What comes of it would be chance."""
     with pytest.raises(DeadlineExceeded):
         next(Patience("t", 60).unary(timeout, False))
+
+
+@pytest.mark.parametrize("wrong", ["3", timedelta(seconds=3)])
+def test_time_of_another_type_is_named(wrong: Any) -> None:
+    """Before anything is tried."""
+    with pytest.raises(TypeError, match="connect_timeout is a number of seconds, not"):
+        Patience("unix:/a.sock", wrong)
+    patience = Patience("unix:/a.sock", 0.0)
+    for steps in (patience.unary(wrong, False), patience.until_ready(wrong)):
+        with pytest.raises(TypeError, match="timeout is a number of seconds, not"):
+            next(steps)
+
+
+def test_client_that_is_closed_waits_for_nothing() -> None:
+    """Its own word is no answer of a daemon."""
+    steps = Patience("unix:/a.sock", 0.0).until_ready(5.0)
+    next(steps)
+
+    with pytest.raises(Cancelled, match="CLIENT_CLOSED"):
+        steps.send(closed())

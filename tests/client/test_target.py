@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,3 +121,16 @@ def test_bare_path_is_a_socket() -> None:
     assert normalize("/tmp/a.sock") == "unix:/tmp/a.sock"
     assert normalize("unix:/tmp/a.sock") == "unix:/tmp/a.sock"
     assert normalize("127.0.0.1:50051") == "127.0.0.1:50051"
+
+
+def test_path_may_be_a_path() -> None:
+    """A relative one too, which gRPC would look up elsewhere."""
+    assert normalize(Path("/tmp/a.sock")) == "unix:/tmp/a.sock"
+    assert normalize(Path("a.sock")) == f"unix:{Path.cwd()}/a.sock"
+
+
+def test_target_of_another_type_is_refused() -> None:
+    """With what it may be."""
+    wrong: Any = 8765
+    with pytest.raises(TypeError, match="a target is an address or a socket's path, not 8765"):
+        normalize(wrong)

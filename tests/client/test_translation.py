@@ -215,3 +215,5 @@ def test_client_that_is_closed(daemon: FakeDaemon) -> None:
         client.status()
     with pytest.raises(Cancelled, match="CLIENT_CLOSED"):
         client.generate("e", "x")
+    with pytest.raises(Cancelled, match="CLIENT_CLOSED"):
+        client.wait_until_ready(5)

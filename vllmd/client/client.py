@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -31,7 +32,7 @@ class Client(HostMethods):
     ten: unary calls outlast its restart. A *timeout* is in seconds, and ends a call with `DeadlineExceeded`.
     """
 
-    def __init__(self, target: str | None = None, *, connect_timeout: float = 0.0) -> None:
+    def __init__(self, target: str | os.PathLike[str] | None = None, *, connect_timeout: float = 0.0) -> None:
         self.target = normalize(target) if target else default_target()
         super().__init__(Connection(self.target, connect_timeout))
         self._engines = EngineServiceStub(self._connection.channel)

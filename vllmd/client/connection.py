@@ -173,6 +173,7 @@ class _StreamCall(Generic[Response]):
     ) -> None:
         self._connection = connection
         self._start = start
+        check_time(timeout)
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._untouched = True
         self._cancelled = False

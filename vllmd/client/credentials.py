@@ -82,7 +82,11 @@ def channel(target: str, credentials: Credentials, *, narrow: bool = False) -> g
 
 def async_channel(target: str, credentials: Credentials, *, narrow: bool = False) -> grpc.aio.Channel:
     """Make one for asyncio; raises as `channel` does, and `RuntimeError` where no loop runs."""
-    asyncio.get_running_loop()  # gRPC would take a loop that nobody runs, and hang
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        # gRPC would take a loop that nobody runs, and hang.
+        raise RuntimeError("no event loop runs here: make the client in a coroutine, where it is used") from None
     options = (*OPTIONS, *_NARROW) if narrow else OPTIONS
     if not target.startswith(TLS):
         return grpc.aio.insecure_channel(target, options=options)

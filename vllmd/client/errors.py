@@ -9,7 +9,7 @@ VllmdError              the daemon refused or failed; `reason` says what for pro
 ├─ Unauthenticated      who calls is not known
 ├─ Unavailable          the daemon or the engine can't right now
 │  └─ DaemonUnreachable no daemon answers, or the connection to it broke
-├─ Cancelled            somebody stopped it on purpose, or this client was closed
+├─ Cancelled            somebody stopped it on purpose, or this client was closed, or its model released
 ├─ DeadlineExceeded     the `timeout` of the call passed
 └─ EngineFailed         an engine failed; `log_lines` has the end of its log
 

@@ -69,12 +69,12 @@ class EmbedOptions(SchedulingOptions, total=False):
 
 def engine_name(name: str) -> str:
     """Complete an engine's name: `qwen3-8b-3f2a` is `engines/qwen3-8b-3f2a`."""
-    return name if name.startswith("engines/") else f"engines/{name}"
+    return name if _text(name).startswith("engines/") else f"engines/{name}"
 
 
 def lease_name(name: str) -> str:
     """Complete a lease's name: `5d41…` is `leases/5d41…`."""
-    return name if name.startswith("leases/") else f"leases/{name}"
+    return name if _text(name).startswith("leases/") else f"leases/{name}"
 
 
 def argument_name(name: str) -> str:
@@ -165,8 +165,14 @@ def watch_request(engine: str = "", min_interval: Seconds | None = None) -> pb.W
     return pb.WatchEnginesRequest(name=engine_name(engine) if engine else "", min_interval=duration(min_interval))
 
 
+def _text(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a name is text, such as the `name` of an engine or a lease, not {type(name).__name__}")
+    return name
+
+
 def _at(source: str, request: _Request) -> _Request:
-    if source.startswith("leases/"):
+    if _text(source).startswith("leases/"):
         request.lease = source
     else:
         request.engine = engine_name(source)

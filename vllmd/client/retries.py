@@ -6,6 +6,7 @@ A conversation is a generator: it yields what is to be done next, and is sent wh
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import time
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
@@ -62,6 +63,7 @@ class Patience:
     """
 
     def __init__(self, target: str, connect_timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        check_seconds(connect_timeout, "connect_timeout")
         self._target = target
         self._seconds = connect_timeout
         self._clock = clock
@@ -111,12 +113,15 @@ class Patience:
 
     def until_ready(self, timeout: float) -> Steps[None]:
         """Wait for a daemon to answer; raises `DaemonUnreachable` if none does within *timeout* seconds."""
+        check_seconds(timeout, "timeout")
         deadline = self._clock() + timeout
         while True:
             failure: VllmdError | None = yield Check(max(0.0, deadline - self._clock()))
             if failure is not None and failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 message = f"no daemon answers at {self._target}: waited {round(timeout, 2):g} s"
                 raise DaemonUnreachable(self._target, message, request_sent=False) from None
+            if failure is not None and failure.reason == "CLIENT_CLOSED":
+                raise failure
             # Any answer will do, a refusal as well.
             if not isinstance(failure, DaemonUnreachable):
                 return
@@ -128,8 +133,17 @@ class Patience:
 
 def check_time(timeout: float | None) -> None:
     """Raise `DeadlineExceeded` where no time is left: gRPC may have an answer all the same, or not."""
-    if timeout is not None and timeout <= 0:
+    if timeout is None:
+        return
+    check_seconds(timeout, "timeout")
+    if timeout <= 0:
         raise out_of_time()
+
+
+def check_seconds(value: float, name: str) -> None:
+    """Raise `TypeError` where a time is given in another way."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is a number of seconds, not {value!r}")
 
 
 def pause(failure: VllmdError, once: bool) -> float | None:

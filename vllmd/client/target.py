@@ -46,8 +46,12 @@ def default_target(
     return f"unix:{places[0]}/{_USERS}"
 
 
-def normalize(address: str) -> str:
+def normalize(address: str | os.PathLike[str]) -> str:
     """Let people write a socket's bare path; everything else is already in gRPC's own form."""
+    if isinstance(address, os.PathLike):
+        return f"unix:{os.path.abspath(address)}"
+    if not isinstance(address, str):
+        raise TypeError(f"a target is an address or a socket's path, not {address!r}")
     return f"unix:{address}" if address.startswith("/") else address
 
 

@@ -149,5 +149,10 @@ def closed() -> Cancelled:
     return Cancelled(_Code.CANCELLED, "CLIENT_CLOSED", "this client is closed: make another one")
 
 
+def released(model: str) -> Cancelled:
+    """Say that the lease was ended by whoever has it, and no model goes with it any more."""
+    return Cancelled(_Code.CANCELLED, "LEASE_RELEASED", f"{model} was released: load it again", {"model": model})
+
+
 def _detail(status: status_pb2.Status, wanted: _Detail) -> _Detail | None:
     return next((wanted for detail in status.details if detail.Unpack(wanted)), None)

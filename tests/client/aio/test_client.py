@@ -46,7 +46,7 @@ def test_surface_is_that_of_the_synchronous_one(sync: type, aio: type) -> None:
 
 def test_client_is_made_where_a_loop_runs() -> None:
     """Elsewhere gRPC would take a loop that nobody runs."""
-    with pytest.raises(RuntimeError, match="no running event loop"):
+    with pytest.raises(RuntimeError, match="no event loop runs here: make the client in a coroutine"):
         AsyncClient("unix:/a.sock")
 
 

@@ -224,3 +224,21 @@ async def test_who_watches_slowly_gets_the_latest() -> None:
             counts.append((await anext(stream)).engines[0].lease_count)
 
         assert len(counts) < 20
+
+
+def test_client_of_another_loop_says_so() -> None:
+    """Whatever is asked of it; gRPC would hang, or speak of a loop that is closed."""
+
+    async def make() -> AsyncClient:
+        return AsyncClient("unix:/a.sock")
+
+    async def use(client: AsyncClient) -> None:
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            await client.status()
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            client.generate("e", "x")
+
+    client = asyncio.run(make())
+    asyncio.run(use(client))
+    with pytest.raises(RuntimeError, match="belongs to another event loop"):
+        client.generate("e", "x")

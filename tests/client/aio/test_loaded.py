@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.batches import embedded, generated, too_long
 from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal, not_found
 from tests.fakes.samples import loaded, stopped, tokens
-from vllmd.client import AsyncClient, InvalidRequest, Unavailable, VllmdError
+from vllmd.client import AsyncClient, Cancelled, InvalidRequest, Unavailable, VllmdError
 from vllmd.v1 import engine_service_pb2 as pb
 
 LEASE = "leases/5d41402abc4b2a76b9719d911017c592"
@@ -154,3 +154,16 @@ async def test_renewed_lease_has_its_new_length(daemon: FakeDaemon, async_client
     async with async_client.load("m", lease_ttl=600) as llm:
         assert (await llm.renew(3000)).ttl.seconds == 3000
         assert llm.lease.ttl.seconds == 3000
+
+
+async def test_model_that_was_released_says_so(daemon: FakeDaemon, async_client: AsyncClient) -> None:
+    """Without asking the daemon, which would know no such lease."""
+    daemon.load = [loaded()]
+    async with async_client.load("m") as llm:
+        pass
+
+    with pytest.raises(Cancelled, match="LEASE_RELEASED"):
+        llm.generate("x")
+    with pytest.raises(Cancelled, match="LEASE_RELEASED"):
+        await llm.renew()
+    assert [type(request) for request in daemon.requests] == [pb.LoadModelRequest, pb.ReleaseRequest]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -31,7 +32,7 @@ class AsyncClient(AsyncHostMethods):
     Cancelling a task cancels the call that it waits for. *target*, *connect_timeout* and *timeout* are as for `Client`.
     """
 
-    def __init__(self, target: str | None = None, *, connect_timeout: float = 0.0) -> None:
+    def __init__(self, target: str | os.PathLike[str] | None = None, *, connect_timeout: float = 0.0) -> None:
         self.target = normalize(target) if target else default_target()
         super().__init__(AsyncConnection(self.target, connect_timeout))
         self._engines = EngineServiceStub(self._connection.channel)

@@ -38,6 +38,7 @@ class AsyncConnection:
         self.channel = credentials.async_channel(target, own)
         self.watching = credentials.async_channel(target, own, narrow=True)
         self._closed = False
+        self._loop = asyncio.get_running_loop()
 
     async def unary(
         self,
@@ -58,6 +59,7 @@ class AsyncConnection:
         timeout: float | None = None,
     ) -> AsyncStream[Response]:
         """Call and return the stream of answers, which lasts *timeout* seconds at most."""
+        self._check_loop()
         if self._closed:
             raise closed()
         call = _StreamCall(self, lambda seconds: method(request, timeout=seconds, metadata=self.metadata), timeout)
@@ -90,6 +92,7 @@ class AsyncConnection:
 
     async def attempt(self, call: Callable[[], Awaitable[Item]]) -> Item | VllmdError:
         """Make a call once; return what it fails with."""
+        self._check_loop()
         if self._closed:
             return closed()
         try:
@@ -105,6 +108,15 @@ class AsyncConnection:
     async def _check(self, timeout: float) -> None:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(HEALTH_CHECK)
         await call(b"", timeout=timeout, metadata=self.metadata, wait_for_ready=True)
+
+    def _check_loop(self) -> None:
+        """Raise where another loop runs than the one that gRPC waits in, or none: it would hang, or name neither."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self._loop:
+            raise RuntimeError("this client belongs to another event loop: make one in each loop, and use it there")
 
     async def close(self) -> None:
         """End the channels and every call on them."""
@@ -177,6 +189,7 @@ class _StreamCall(Generic[Response]):
     ) -> None:
         self._connection = connection
         self._start = start
+        check_time(timeout)
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._untouched = True
         self._cancelled = False

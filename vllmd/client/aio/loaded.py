@@ -16,6 +16,7 @@ from vllmd.client.errors import VllmdError
 from vllmd.client.generation import Generation
 from vllmd.client.prompts import ChatOptions, Message, Prompt, conversation
 from vllmd.client.requests import BatchOptions, EmbedOptions, GenerateOptions
+from vllmd.client.translation import released
 from vllmd.client.values import Seconds
 from vllmd.v1 import engine_pb2
 from vllmd.v1 import engine_service_pb2 as pb
@@ -175,6 +176,8 @@ class AsyncLoadedModel:
                 raise
 
     def _source(self) -> str:
+        if self._released:
+            raise released(self.engine.model)
         self._keeper.check()
         return self.lease.name
 
