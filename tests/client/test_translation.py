@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import grpc
 import pytest
@@ -25,7 +26,7 @@ from vllmd.client import (
     Unavailable,
     VllmdError,
 )
-from vllmd.client.translation import from_failure, from_status, unreachable
+from vllmd.client.translation import from_call, from_failure, from_status, unreachable
 from vllmd.v1 import engine_pb2
 from vllmd.v1.engine_pb2 import LoadProgress
 
@@ -217,3 +218,22 @@ def test_client_that_is_closed(daemon: FakeDaemon) -> None:
         client.generate("e", "x")
     with pytest.raises(Cancelled, match="CLIENT_CLOSED"):
         client.wait_until_ready(5)
+
+
+class CancelledMeanwhile(grpc.RpcError):
+    """A call that this end has cancelled, and whose trailers say that the daemon refused it."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.CANCELLED
+
+    def details(self) -> str:
+        return "Channel closed!"
+
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        status = Refusal("ENGINE_STOPPED", "it is gone", grpc.StatusCode.UNAVAILABLE).status()
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def test_call_that_was_cancelled_as_it_failed() -> None:
+    """It ended as it did here, and nothing is amiss that the other end would have it otherwise."""
+    assert from_call(CancelledMeanwhile(), "unix:/a.sock").reason == "CLIENT_CLOSED"

@@ -73,7 +73,7 @@ class _Call(Protocol):
 def from_call(error: grpc.RpcError, target: str) -> VllmdError:
     """Turn what gRPC raised into what this client raises."""
     call = cast("_Call", error)
-    status = rpc_status.from_call(cast("grpc.Call", error))
+    status = _status_of(error)
     if status is not None:
         return from_status(call.code(), status)
     code, details = call.code(), call.details() or ""
@@ -152,6 +152,14 @@ def closed() -> Cancelled:
 def released(model: str) -> Cancelled:
     """Say that the lease was ended by whoever has it, and no model goes with it any more."""
     return Cancelled(_Code.CANCELLED, "LEASE_RELEASED", f"{model} was released: load it again", {"model": model})
+
+
+def _status_of(error: grpc.RpcError) -> status_pb2.Status | None:
+    try:
+        return rpc_status.from_call(cast("grpc.Call", error))
+    except ValueError:
+        # The call was cancelled on this end just as the daemon's own word came: it did not end as that says.
+        return None
 
 
 def _detail(status: status_pb2.Status, wanted: _Detail) -> _Detail | None:
