@@ -41,7 +41,7 @@ def test_prompt_of_each_kind(prompt: Any, expected: Any) -> None:
     assert as_dict(prompt) == expected
 
 
-@pytest.mark.parametrize("prompt", [[1, HI], [HI, 1], ["a"], 5, None, [None]])
+@pytest.mark.parametrize("prompt", [[1, HI], [HI, 1], ["a"], 5, None, [None], b"a", HI])
 def test_what_is_no_prompt_is_refused(prompt: Any) -> None:
     """A prompt is of one kind."""
     with pytest.raises(TypeError, match="a prompt is text, token ids or messages, not"):

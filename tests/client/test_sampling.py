@@ -104,6 +104,10 @@ def test_unknown_kind_of_output_is_refused() -> None:
     ("wish", "said"),
     [
         ({"choice": "yes"}, "choice: texts takes a list, each text, not 'yes'"),
+        (
+            {"json": {"type": object()}},
+            r"json can't be \{'type': <.*>\}: Object of type object is not JSON serializable",
+        ),
         ({"regex": 5}, "regex takes text, not 5"),
         ({"json_object": "x"}, "json_object takes True or False, not 'x'"),
     ],

@@ -77,3 +77,10 @@ def test_time_of_another_type_is_refused() -> None:
     wrong: Any = "60"
     with pytest.raises(TypeError, match="a time is seconds or a timedelta, not '60'"):
         duration(wrong)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_time_that_can_not_be_is_refused(value: float) -> None:
+    """By one kind of error, whatever Python calls it."""
+    with pytest.raises(ValueError, match=r"a time can't be (nan|inf|1e\+300)"):
+        duration(value)

@@ -60,7 +60,10 @@ def to_prompt(prompt: Prompt, chat: ChatOptions | None = None) -> generation_pb2
         TypeError: it is of several kinds, or of none, or *chat* is said of what is no conversation.
     """
     said = {name: value for name, value in (chat or {}).items() if value}
-    if not isinstance(prompt, (str, Sequence, generation_pb2.Prompt)) and not hasattr(prompt, "__len__"):
+    # Bytes would do for token ids, and one message has a length; numpy's arrays are no `Sequence`.
+    if isinstance(prompt, (bytes, bytearray, Mapping)) or not (
+        isinstance(prompt, generation_pb2.Prompt) or hasattr(prompt, "__len__")
+    ):
         raise TypeError(f"a prompt is text, token ids or messages, not {type(prompt).__name__}")
     if not isinstance(prompt, (str, generation_pb2.Prompt)) and len(prompt) and _is_message(prompt[0]):
         return chat_prompt(cast("Sequence[Message]", prompt), **cast("ChatOptions", said))

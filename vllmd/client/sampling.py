@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, get_type_hints
 
@@ -114,10 +115,17 @@ def _structured_outputs(wish: Mapping[str, Any]) -> generation_pb2.StructuredOut
         raise TypeError(f"structured_outputs has no {', '.join(sorted(unknown))}")
     for name in ("json", "structural_tag"):
         if name in fields and not isinstance(fields[name], str):
-            fields[name] = json.dumps(fields[name])
+            fields[name] = _json(name, fields[name])
     if "choice" in fields:
         fields["choice"] = _choice(fields["choice"])
     return made(generation_pb2.StructuredOutputs, **fields)
+
+
+def _json(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} can't be {reprlib.repr(value)}: {error}") from None
 
 
 def _choice(texts: Any) -> generation_pb2.Choice:

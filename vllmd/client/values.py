@@ -45,7 +45,12 @@ def made(kind: type[_Made], **fields: Any) -> _Made:
 
 
 def duration(value: Seconds | None) -> Duration | None:
-    """Seconds as the protos have them."""
+    """Seconds as the protos have them.
+
+    Raises:
+        TypeError: it is no time.
+        ValueError: it is none that could be.
+    """
     if value is None:
         return None
     result = Duration()
@@ -53,6 +58,8 @@ def duration(value: Seconds | None) -> Duration | None:
         result.FromTimedelta(value if isinstance(value, timedelta) else timedelta(seconds=value))
     except TypeError:
         raise TypeError(f"a time is seconds or a timedelta, not {reprlib.repr(value)}") from None
+    except (ValueError, OverflowError):
+        raise ValueError(f"a time can't be {value}") from None
     return result
 
 
