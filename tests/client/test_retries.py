@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import grpc
 import pytest
 
 from vllmd.client.errors import Cancelled, DaemonUnreachable, DeadlineExceeded, VllmdError
-from vllmd.client.retries import RESTART_SECONDS, Check, Patience, Sleep, Steps, Try, pause
+from vllmd.client.retries import RESTART_SECONDS, Check, Patience, Sleep, Steps, Try, check_time, pause
 from vllmd.client.translation import closed
 
 ABSENT = DaemonUnreachable("unix:/a.sock", "no daemon answers", request_sent=False)
@@ -117,6 +118,13 @@ def test_deadline_that_has_passed_is_not_tried(timeout: float) -> None:
     """What comes of it would be chance."""
     with pytest.raises(DeadlineExceeded):
         next(Patience("t", 60).unary(timeout, False))
+
+
+@pytest.mark.parametrize("endless", [math.inf, math.nan])
+def test_a_timeout_has_an_end(endless: float) -> None:
+    """None at all is another thing to say, and gRPC would take it for one that has passed."""
+    with pytest.raises(ValueError, match="leave it out for no limit"):
+        check_time(endless)
 
 
 @pytest.mark.parametrize("wrong", ["3", timedelta(seconds=3)])

@@ -84,3 +84,12 @@ def test_time_that_can_not_be_is_refused(value: float) -> None:
     """By one kind of error, whatever Python calls it."""
     with pytest.raises(ValueError, match=r"a time can't be (nan|inf|1e\+300)"):
         duration(value)
+
+
+def test_values_that_are_nested_without_end_are_refused() -> None:
+    """By the name under which they are."""
+    endless: dict[str, Any] = {}
+    endless["a"] = endless
+
+    with pytest.raises(ValueError, match="engine_args: 'x' is nested too deep"):
+        struct({"x": endless}, "engine_args")

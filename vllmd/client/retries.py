@@ -6,6 +6,7 @@ A conversation is a generator: it yields what is to be done next, and is sent wh
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 import time
 from collections.abc import Callable, Generator
@@ -132,10 +133,16 @@ class Patience:
 
 
 def check_time(timeout: float | None) -> None:
-    """Raise `DeadlineExceeded` where no time is left: gRPC may have an answer all the same, or not."""
+    """Raise `DeadlineExceeded` where no time is left: gRPC may have an answer all the same, or not.
+
+    Raises:
+        ValueError: it has no end; gRPC takes that for one that has passed.
+    """
     if timeout is None:
         return
     check_seconds(timeout, "timeout")
+    if not math.isfinite(timeout):
+        raise ValueError(f"timeout can't be {timeout}: leave it out for no limit")
     if timeout <= 0:
         raise out_of_time()
 

@@ -69,6 +69,8 @@ def struct(values: Mapping[str, Any], of: str) -> Struct:
     for name, value in mapping(values, of).items():
         try:
             result[name] = value
+        except RecursionError:
+            raise ValueError(f"{of}: {name!r} is nested too deep") from None
         except (TypeError, ValueError, OverflowError):
             raise TypeError(f"{of}: {name!r} can't be {reprlib.repr(value)}, which JSON can't say") from None
     return result

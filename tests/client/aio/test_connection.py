@@ -31,6 +31,19 @@ async def test_closed_stream_is_cancelled(daemon: FakeDaemon, async_client: Asyn
     assert [response async for response in stream] == []
 
 
+async def test_a_stream_that_is_left_by_a_break_is_cancelled(daemon: FakeDaemon, async_client: AsyncClient) -> None:
+    """Nobody would close it: `async for` does not, and its tokens would be made to the end."""
+    daemon.generate = [tokens()[0], Hang()]
+
+    async def first() -> str:
+        async for delta in async_client.generate("e", "x"):
+            return delta.text
+        raise AssertionError("nothing came")
+
+    assert await first() == tokens()[0].text
+    assert await asyncio.to_thread(daemon.cancelled.wait, 5)
+
+
 async def test_leaving_the_block_cancels(daemon: FakeDaemon, async_client: AsyncClient) -> None:
     """An `async with` block cancels its stream however it is left."""
     daemon.generate = [tokens()[0], Hang()]

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import functools
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -128,12 +129,14 @@ class AsyncConnection:
 class AsyncStream(AsyncIterator[Item], Generic[Item]):
     """What one call brings; it is made at once, and cancelled by `close` or the end of an `async with` block.
 
-    Whoever waits for the next item gets a `VllmdError` when the call fails; cancelling that task cancels the call.
+    So is one that nobody refers to any more, as after a `break`. Whoever waits for the next item gets a `VllmdError`
+    when the call fails; cancelling that task cancels the call.
     """
 
     def __init__(self, pull: Callable[[], Awaitable[Item]], cancel: Callable[[], None]) -> None:
         self._pull = pull
         self._cancel = cancel
+        weakref.finalize(self, _abandon, asyncio.get_running_loop(), cancel).atexit = False
 
     async def __anext__(self) -> Item:
         return await self._pull()
@@ -176,6 +179,12 @@ class AsyncStream(AsyncIterator[Item], Generic[Item]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _abandon(loop: asyncio.AbstractEventLoop, cancel: Callable[[], None]) -> None:
+    """Cancel a call from wherever objects are collected."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(cancel)
 
 
 class _StreamCall(Generic[Response]):
