@@ -72,6 +72,9 @@ class Commands(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            _mention_variable(error)
+            raise
         except BrokenPipeError:
             terminal.mute_stdout()
             raise typer.Exit(READER_GONE) from None
@@ -89,6 +92,13 @@ class Commands(TyperGroup):
                 raise
             report(error)
             raise typer.Exit(exit_code(error)) from None
+
+
+def _mention_variable(error: Any) -> None:
+    """Say of an argument that is missing where else it is read from; only what is missing has no message."""
+    variable = getattr(error.param, "envvar", None)
+    if not error.message and isinstance(variable, str):
+        error.message = f"Name one, or put a lease in {variable}: `vllmd-cli load MODEL` prints how."
 
 
 def exit_code(error: VllmdError) -> int:

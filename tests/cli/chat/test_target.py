@@ -6,7 +6,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon, Refusal, not_found
 from tests.fakes.samples import loaded, ready, stopped, tokens
-from vllmd.cli.chat.target import is_lease
+from vllmd.cli.options.lease import is_lease
 from vllmd.v1 import engine_service_pb2 as pb
 
 LEASE = "5d41402abc4b2a76b9719d911017c592"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.failures import FAILED
+from vllmd.cli.options.lease import is_lease
 from vllmd.cli.output.progress import load_model
 from vllmd.cli.output.reclaim import unproven
 from vllmd.cli.session import QUICK_SECONDS, Format
@@ -19,8 +19,6 @@ from vllmd.cli.session import QUICK_SECONDS, Format
 if TYPE_CHECKING:
     from vllmd.client import Client, LoadedModel
     from vllmd.v1.engine_pb2 import Engine
-
-_LEASE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,11 +50,6 @@ def opened(client: Client, source: str, options: dict[str, Any]) -> Iterator[Tar
         yield Target(source if source.startswith("leases/") else f"leases/{source}", "The lease's engine")
     else:
         yield Target(engine.name, f"{engine.model} on {human.short(engine.name)}")
-
-
-def is_lease(source: str) -> bool:
-    """True if it looks like a lease: models are not called so."""
-    return source.startswith("leases/") or _LEASE.fullmatch(source) is not None
 
 
 def find_engine(client: Client, source: str) -> Engine | None:

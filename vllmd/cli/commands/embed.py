@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
 from vllmd.cli.options import lease as secret
-from vllmd.cli.options.inputs import read_stdin, without_line_end
+from vllmd.cli.options.inputs import read_piped, without_line_end
 from vllmd.cli.options.numbers import INT32, within
 from vllmd.cli.options.prompts import Given
 from vllmd.cli.options.routing import Lora, Priority
@@ -75,9 +74,13 @@ def embed(
       vllmd-cli embed bge-small-77aa < letter.txt
       vllmd-cli embed bge-small-77aa --batch texts.txt -o json > vectors.jsonl
       vllmd-cli embed bge-small-77aa hi -o json | jq -c .embedding.values
+    With VLLMD_LEASE in the environment; what can be no name is a text then:
+      echo "a cat" | vllmd-cli embed
     """
+    source, texts = secret.or_texts(source, texts or [], context.command_path)
+    missing = secret.nothing_beside(source, "text", context.command_path)
     source = secret.or_from_stdin(source, HINT)
-    inputs = _inputs(texts or [], batch)
+    inputs = _inputs(texts, batch, missing)
     options = {"dimensions": dimensions, "normalize": normalize, "truncate_prompt_tokens": truncate_prompt_tokens}
     with connect(context) as client:
         responses = streaming(
@@ -91,7 +94,7 @@ def embed(
         raise typer.Exit(FAILED)
 
 
-def _inputs(texts: Sequence[str], batch: many.Batch) -> list[Prompt]:
+def _inputs(texts: Sequence[str], batch: many.Batch, missing: str) -> list[Prompt]:
     given = Given()
     if batch is not None:
         if texts:
@@ -99,9 +102,7 @@ def _inputs(texts: Sequence[str], batch: many.Batch) -> list[Prompt]:
         return many.read_prompts(batch, given)
     if texts:
         return [given.of_text(text) for text in texts]
-    if sys.stdin.isatty():
-        raise typer.BadParameter("give a text, or a file by --batch", param_hint="TEXT")
-    return [given.of_text(without_line_end(read_stdin("TEXT")))]
+    return [given.of_text(without_line_end(read_piped("TEXT", missing, asked=False)))]
 
 
 def _show(responses: Iterator[EmbedResponse], inputs: Sequence[Prompt], output: Format) -> many.Tally:

@@ -20,6 +20,7 @@ from vllmd.cli.session import Format, Output, connect
 
 if TYPE_CHECKING:
     from vllmd.client import Client
+    from vllmd.v1.generation_pb2 import Prompt
 
 
 @spread
@@ -57,21 +58,19 @@ def generate(
     With a lease in a file:
       vllmd-cli generate - "Once upon a time" < lease.txt
     """
-    source, prompt = secret.or_prompt(source, prompt)
+    source, prompt = secret.or_prompt(source, prompt, context.command_path)
+    missing = secret.nothing_beside(source, "prompt", context.command_path)
     source = secret.or_from_stdin(source, HINT)
     options = sampling.options() | returned.options() | routing.options()
     with connect(context) as client:
         if batch is None:
-            _one(client, source, prompt, given, options, output, quiet)
+            _one(client, source, given.prompt(prompt, missing), options, output, quiet)
         else:
             _many(client, source, batch, prompt, given, options, output, quiet)
 
 
-def _one(
-    client: Client, source: str, prompt: str | None, given: Given, options: dict[str, Any], output: Format, quiet: bool
-) -> None:
-    whole = given.prompt(prompt)
-    responses = streaming(source, lambda name: client.generate(name, whole, **options))
+def _one(client: Client, source: str, prompt: Prompt, options: dict[str, Any], output: Format, quiet: bool) -> None:
+    responses = streaming(source, lambda name: client.generate(name, prompt, **options))
     generation = generated.show(responses, output, options.get("n", 1))
     if not quiet:
         generated.print_summary(generation)

@@ -10,7 +10,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.options import lease as secret
-from vllmd.cli.options.inputs import read_file, read_stdin
+from vllmd.cli.options.inputs import read_file, read_piped
 from vllmd.cli.options.prompts import HINT as PROMPT
 from vllmd.cli.options.prompts import Given, parse_token_ids
 from vllmd.cli.options.source import HINT, Source, asking
@@ -54,13 +54,14 @@ def tokenize(
       vllmd-cli tokenize qwen3-8b-3f2a -o json < book.txt | jq -c .token_ids
       vllmd-cli tokenize qwen3-8b-3f2a --decode "9707 1879"
     """
-    source, prompt = secret.or_prompt(source, prompt)
+    source, prompt = secret.or_prompt(source, prompt, context.command_path)
+    missing = secret.nothing_beside(source, "prompt", context.command_path)
     source = secret.or_from_stdin(source, HINT)
     with connect(context) as client:
         if decode:
-            _decode(client, source, prompt, given, output, skip=no_special_tokens)
+            _decode(client, source, _ids(prompt, given, missing), output, skip=no_special_tokens)
             return
-        whole = given.prompt(prompt)
+        whole = given.prompt(prompt, missing)
         special = False if no_special_tokens else None
         answer = asking(
             source,
@@ -77,7 +78,7 @@ def tokenize(
         terminal.stderr().print(f"{human.count(len(answer.token_ids), 'token')}{limit}", style="dim")
 
 
-def _decode(client: Client, source: str, prompt: str | None, given: Given, output: Format, *, skip: bool) -> None:
+def _ids(prompt: str | None, given: Given, missing: str) -> list[int]:
     if given != Given(file=given.file, token_ids=given.token_ids):
         raise typer.BadParameter("it takes token ids, and no conversation", param_hint="--decode")
     if given.file is not None and prompt is not None:
@@ -85,8 +86,11 @@ def _decode(client: Client, source: str, prompt: str | None, given: Given, outpu
     if given.file is not None:
         prompt = read_file(given.file, "--file")
     elif prompt in (None, "-"):
-        prompt = read_stdin(PROMPT)
-    token_ids = parse_token_ids(prompt or "", PROMPT)
+        prompt = read_piped(PROMPT, missing, asked=prompt is not None)
+    return parse_token_ids(prompt or "", PROMPT)
+
+
+def _decode(client: Client, source: str, token_ids: list[int], output: Format, *, skip: bool) -> None:
     text = asking(source, lambda name: client.detokenize(name, token_ids, skip_special_tokens=skip))
     if output is Format.JSON:
         print(json.dumps({"text": text}, ensure_ascii=False))

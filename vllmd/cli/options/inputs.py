@@ -20,6 +20,25 @@ def read_stdin(hint: str) -> str:
     return _decoded(sys.stdin.buffer.read(LARGEST_BYTES + 1), "stdin", hint)
 
 
+def read_piped(hint: str, missing: str, *, asked: bool) -> str:
+    """Read what was left out of the command line from stdin.
+
+    Args:
+        hint: the argument, for errors.
+        missing: what to say where nothing is piped.
+        asked: whether `-` was typed in its place: then a person may type it, too.
+
+    Raises:
+        typer.BadParameter: nothing is there.
+    """
+    if not asked and sys.stdin.isatty():
+        raise typer.BadParameter(missing, param_hint=hint)
+    text = read_stdin(hint)
+    if not text:
+        raise typer.BadParameter("stdin is empty" if asked else missing, param_hint=hint)
+    return text
+
+
 def read_file(path: pathlib.Path, hint: str) -> str:
     """Read a file, or stdin for `-`.
 

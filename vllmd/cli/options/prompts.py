@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vllmd.cli.options.inputs import read_file, read_json, read_stdin, without_line_end
+from vllmd.cli.options.inputs import read_file, read_json, read_piped, without_line_end
 from vllmd.cli.options.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -55,14 +54,14 @@ class Given:
         _option(metavar="FILE", help="Tools that the template tells the model of, a list in OpenAI's form."),
     ] = None
 
-    def prompt(self, argument: str | None) -> Prompt:
-        """Make the prompt of what was typed, or of stdin.
+    def prompt(self, argument: str | None, missing: str) -> Prompt:
+        """Make the prompt of what was typed, or of stdin; *missing* is what to say where nothing is there.
 
         Raises:
             typer.BadParameter: there is none, or there are several, or it can't be read.
         """
         if self.messages is None:
-            return self.of_text(self._text(argument))
+            return self.of_text(self._text(argument, missing))
         if argument is not None or self.file is not None:
             raise typer.BadParameter("it can't be given together with a prompt", param_hint="--messages")
         return self.of_messages(messages_of(read_json(self.messages, "--messages"), "--messages"))
@@ -97,16 +96,14 @@ class Given:
         said = (self.system, self.template_arg or None, self.tools)
         return self.chat or self.continue_final_message or any(one is not None for one in said)
 
-    def _text(self, argument: str | None) -> str:
+    def _text(self, argument: str | None, missing: str) -> str:
         if self.file is not None:
             if argument is not None:
                 raise typer.BadParameter("it can't be given together with a prompt", param_hint="--file")
             return without_line_end(read_file(self.file, "--file"))
         if argument not in (None, "-"):
             return argument or ""
-        if argument is None and sys.stdin.isatty():
-            raise typer.BadParameter("give a prompt, or `-` to type one and end it with Ctrl-D", param_hint=HINT)
-        return without_line_end(read_stdin(HINT))
+        return without_line_end(read_piped(HINT, missing, asked=argument is not None))
 
 
 def parse_token_ids(text: str, hint: str) -> list[int]:

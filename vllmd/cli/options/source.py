@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-HINT = "ENGINE_OR_LEASE"
+HINT = secret.HINT
 
 Source = Annotated[
     str,
