@@ -5,8 +5,11 @@ import signal
 
 from tests.cli.conftest import Run, Spawn
 from tests.fakes.fake_daemon import FakeDaemon, Hang
-from tests.fakes.host_samples import events
-from vllmd.v1.host_service_pb2 import WatchEventsRequest
+from tests.fakes.host_samples import SECOND_GPU, events
+from tests.fakes.samples import GPU, status
+from tests.fakes.terminal import at_terminal
+from vllmd.v1.event_pb2 import Event
+from vllmd.v1.host_service_pb2 import ListGpusResponse, WatchEventsRequest, WatchEventsResponse
 
 
 def test_what_happened_and_why(daemon: FakeDaemon, run: Run) -> None:
@@ -21,6 +24,34 @@ def test_what_happened_and_why(daemon: FakeDaemon, run: Run) -> None:
         "                because its parent (pid 77, vllm) was seen alive and then dead",
         "QUARANTINE END  GPU 1 is used again.",
     ]
+
+
+def test_whom_it_is_about(daemon: FakeDaemon, run: Run) -> None:
+    """Engine, GPUs by number, and processes, as far as the message does not name them."""
+    daemon.gpus = ListGpusResponse(gpus=status().gpus)
+    state = Event(kind=Event.KIND_ENGINE, message="STARTING -> READY", engine="engines/qwen3-8b-3f2a")
+    kill = Event(
+        kind=Event.KIND_KILL, message="GPU 0: pid 1 was killed.", gpus=[GPU, SECOND_GPU], pids=[1, *range(11, 21)]
+    )
+    daemon.events = [WatchEventsResponse(events=[state, kill])]
+
+    lines = run("events").stdout.splitlines()
+
+    assert [line[21:] for line in lines] == [
+        "ENGINE          qwen3-8b-3f2a: STARTING -> READY",
+        "KILL            GPU 0: pid 1 was killed.",
+        "                GPU 1; pids 11, 12, 13, 14, 15, 16, 17, 18 and 2 more",
+    ]
+
+
+def test_lines_are_no_longer_than_a_terminal(daemon: FakeDaemon) -> None:
+    """What does not fit goes on below where it began."""
+    daemon.events = [events()]
+    with at_terminal("events", VLLMD_ADDRESS=daemon.target) as terminal:
+        lines = terminal.end()[1].splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert [line[37:] for line in lines[:2]] == ["VLLM::Worker_TP (pid 3412991) is", "FOREIGN_ORPHAN, and was SUSPECT."]
 
 
 def test_what_was_missed_is_said(daemon: FakeDaemon, run: Run) -> None:

@@ -48,6 +48,18 @@ def test_prints_engine_lease_and_what_is_next(daemon: FakeDaemon, run: Run) -> N
     ]
 
 
+def test_what_is_next_with_an_embedding_model(daemon: FakeDaemon, run: Run) -> None:
+    """The command is one that such a model takes, and works with the lease that was exported."""
+    response = loaded()
+    response.loaded.engine.report.runner_type = "pooling"
+    daemon.load = [response]
+
+    out = run("load", "m").stdout
+
+    assert '  echo "Once upon a time" | vllmd-cli embed\n' in out
+    assert "vllmd-cli generate" not in out
+
+
 def test_options_reach_the_daemon(daemon: FakeDaemon, run: Run) -> None:
     """Every option is in the request."""
     daemon.load = [loaded(reused=True)]
@@ -136,7 +148,7 @@ def test_held_load_releases_at_ctrl_c(daemon: FakeDaemon, spawn: Spawn) -> None:
     assert "lasts   until Ctrl-C" in "".join(head)
     assert process.returncode == 0
     assert "qwen3-8b-3f2a is stopped." in out
-    assert daemon.requests[-1] == pb.ReleaseRequest(lease=LEASE)
+    assert pb.ReleaseRequest(lease=LEASE) in daemon.requests
 
 
 def test_held_load_ends_with_its_engine(daemon: FakeDaemon, run: Run) -> None:

@@ -15,7 +15,7 @@ def test_last_lease_shows_the_proof(daemon: FakeDaemon, run: Run) -> None:
     result = run("release", "5d41")
 
     assert result.exit_code == 0
-    assert daemon.requests == [pb.ReleaseRequest(lease="leases/5d41")]
+    assert daemon.requests[0] == pb.ReleaseRequest(lease="leases/5d41")
     assert "qwen3-8b-3f2a is stopped." in result.stdout
 
 

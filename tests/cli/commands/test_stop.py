@@ -71,7 +71,7 @@ def test_force_and_full_name(daemon: FakeDaemon, run: Run) -> None:
 
     run("stop", "engines/a-1", "--force")
 
-    assert daemon.requests == [StopEngineRequest(name="engines/a-1", force=True)]
+    assert daemon.requests[0] == StopEngineRequest(name="engines/a-1", force=True)
 
 
 def test_json_fails_as_well(daemon: FakeDaemon, run: Run) -> None:

@@ -34,7 +34,7 @@ def test_the_daemon_is_asked(daemon: FakeDaemon, run: Run) -> None:
     options = ["--set", "max_model_len=8192", "--use-case", "debate", "--lora", "a=/x", "--no-auto-config"]
     result = run("plan", "m", *options, COLUMNS="80")
 
-    (request,) = daemon.requests
+    request = daemon.requests[0]
     assert (request.model, request.engine_args["max_model_len"], request.disable_auto_config) == ("m", 8192, True)
     assert (request.use_case, request.lora_adapters[0].path) == (UseCase.USE_CASE_DEBATE, "/x")
     assert result.exit_code == 0
@@ -70,7 +70,8 @@ def test_a_folder_is_named_as_the_daemon_sees_it(daemon: FakeDaemon, run: Run, m
     run("plan", "./llama-3.1-8b")
     run("plan", "no/folder")
 
-    assert [one.model for one in daemon.requests] == [LLAMA, "no/folder"]
+    planned = [one for one in daemon.requests if isinstance(one, pb.PlanModelRequest)]
+    assert [one.model for one in planned] == [LLAMA, "no/folder"]
 
 
 def test_what_does_not_fit(daemon: FakeDaemon, run: Run) -> None:

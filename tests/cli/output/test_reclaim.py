@@ -6,13 +6,14 @@ import pytest
 from rich.console import Console
 
 from tests.fakes.samples import reclaimed
+from vllmd.cli.output.gpu_names import GpuNames
 from vllmd.cli.output.reclaim import print_reclaim
 from vllmd.v1.engine_pb2 import ReclaimReport
 
 
 def printed(report: ReclaimReport) -> str:
     console = Console(file=io.StringIO(), width=120)
-    print_reclaim(console, report)
+    print_reclaim(console, report, GpuNames(tuple))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

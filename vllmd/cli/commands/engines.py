@@ -9,6 +9,7 @@ import typer
 from vllmd.cli import terminal
 from vllmd.cli.completion import engine_names
 from vllmd.cli.output.engine_table import NO_ENGINES
+from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
 
@@ -51,11 +52,11 @@ def _list(context: typer.Context, output: Format) -> None:
 def _show(context: typer.Context, name: str, output: Format) -> None:
     with connect(context) as client:
         engine = client.engine(name, timeout=QUICK_SECONDS)
-    if output is Format.JSON:
-        from vllmd.v1.engine_service_pb2 import GetEngineResponse
+        if output is Format.JSON:
+            from vllmd.v1.engine_service_pb2 import GetEngineResponse
 
-        terminal.json_document(GetEngineResponse(engine=engine))
-    else:
-        from vllmd.cli.output.engine_page import print_engine
+            terminal.json_document(GetEngineResponse(engine=engine))
+        else:
+            from vllmd.cli.output.engine_page import print_engine
 
-        print_engine(terminal.stdout(), engine)
+            print_engine(terminal.stdout(), engine, gpus_of(client))

@@ -11,12 +11,13 @@ from vllmd.cli.failures import FAILED
 from vllmd.cli.options.lease import VARIABLE
 from vllmd.cli.options.spread import spread
 from vllmd.cli.options.wishes import Adapters, Wishes, parse_adapters
+from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.output.progress import load_model
 from vllmd.cli.output.reclaim import print_released, unproven
 from vllmd.cli.session import Format, Output, connect
 
 if TYPE_CHECKING:
-    from vllmd.client import LoadedModel
+    from vllmd.client import Client, LoadedModel
 
 
 @spread
@@ -57,7 +58,7 @@ def load(
     with connect(context) as client:
         loaded = load_model(client, model, options, output)
         if hold:
-            _hold(loaded, output)
+            _hold(client, loaded, output)
         else:
             _print_result(loaded, output, hold=False)
 
@@ -71,7 +72,7 @@ def _seconds(text: str | None) -> float | None:
         raise typer.BadParameter(str(error), param_hint="--ttl") from None
 
 
-def _hold(loaded: LoadedModel, output: Format) -> None:
+def _hold(client: Client, loaded: LoadedModel, output: Format) -> None:
     from vllmd.v1.engine_service_pb2 import ReleaseResponse
 
     try:
@@ -83,7 +84,7 @@ def _hold(loaded: LoadedModel, output: Format) -> None:
         if output is Format.JSON:
             terminal.json_line(ReleaseResponse(engine=engine))
         else:
-            print_released(engine)
+            print_released(engine, gpus_of(client))
         if unproven(engine):
             raise typer.Exit(FAILED) from None
     else:
@@ -112,7 +113,8 @@ def _print_loaded(loaded: LoadedModel, *, hold: bool) -> None:
     console.print("Next:")
     # An argument of a command could be read by every user of the host; `export` runs no program.
     terminal.print_command(console, f"export {VARIABLE}={lease.name}")
-    terminal.print_command(console, 'echo "Once upon a time" | vllmd-cli generate')
+    embeds = engine.report.runner_type == "pooling"
+    terminal.print_command(console, f'echo "Once upon a time" | vllmd-cli {"embed" if embeds else "generate"}')
     if not hold:
         terminal.print_command(console, "vllmd-cli release")
 

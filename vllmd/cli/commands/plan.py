@@ -11,6 +11,7 @@ from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
 from vllmd.cli.options.settings import Revision, Settings, parse_settings
 from vllmd.cli.options.wishes import Adapters, parse_adapters
+from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.session import Format, Output, connect
 
 _NO_GPUS = ("NVML_UNAVAILABLE", "GPU_LOST")
@@ -121,12 +122,12 @@ def _ask_daemon(context: typer.Context, model: str, options: dict[str, Any], out
     library.check_use_case(options["use_case"] or None)
     with connect(context) as client:
         answer = ask(client, model, options)
-    if answer is None:
-        return False
-    if output is Format.JSON:
-        terminal.json_document(answer)
-    else:
-        print_daemon_plan(terminal.stdout(), model, answer)
+        if answer is None:
+            return False
+        if output is Format.JSON:
+            terminal.json_document(answer)
+        else:
+            print_daemon_plan(terminal.stdout(), model, answer, gpus_of(client))
     return True
 
 

@@ -58,6 +58,7 @@ def reclaim(
 
 
 def _print(answer: ReclaimResponse, gpus: list[Gpu], done: bool, pid: int | None) -> None:
+    from vllmd.cli.output.gpu_names import GpuNames
     from vllmd.cli.output.process_table import held_bytes, indexes, print_processes
     from vllmd.cli.output.reclaim import print_reclaim
 
@@ -67,8 +68,9 @@ def _print(answer: ReclaimResponse, gpus: list[Gpu], done: bool, pid: int | None
         return
     print_processes(console, answer.processes, indexes(gpus))
     console.print()
+    names = GpuNames(lambda: gpus)
     for report in answer.reports:
-        print_reclaim(console, report)
+        print_reclaim(console, report, names)
     if not done:
         what = f"{human.count(len(answer.processes), 'process')} with {human.gib(held_bytes(answer.processes))}"
         console.print(f"{what} would be killed. To do it:")

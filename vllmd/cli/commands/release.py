@@ -9,6 +9,7 @@ import typer
 from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
 from vllmd.cli.options import lease as secret
+from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.output.reclaim import kept_after, print_released, unproven
 from vllmd.cli.session import Format, Output, connect
 
@@ -41,11 +42,11 @@ def release(
     with connect(context) as client:
         engine = client.release(lease)
         kept = kept_after(client, engine)
-    if output is Format.JSON:
-        from vllmd.v1.engine_service_pb2 import ReleaseResponse
+        if output is Format.JSON:
+            from vllmd.v1.engine_service_pb2 import ReleaseResponse
 
-        terminal.json_document(ReleaseResponse(engine=engine))
-    else:
-        print_released(engine, kept)
+            terminal.json_document(ReleaseResponse(engine=engine))
+        else:
+            print_released(engine, gpus_of(client), kept)
     if unproven(engine) or kept:
         raise typer.Exit(FAILED)

@@ -9,6 +9,7 @@ import typer
 from vllmd.cli import human, terminal
 from vllmd.cli.completion import engine_names
 from vllmd.cli.failures import FAILED
+from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.output.reclaim import kept_after, print_end, print_gone, unproven
 from vllmd.cli.session import Format, Output, connect
 
@@ -33,13 +34,13 @@ def stop(
     with connect(context) as client:
         stopped = client.stop(engine, force=force)
         kept = kept_after(client, stopped)
-    if output is Format.JSON:
-        from vllmd.v1.host_service_pb2 import StopEngineResponse
+        if output is Format.JSON:
+            from vllmd.v1.host_service_pb2 import StopEngineResponse
 
-        terminal.json_document(StopEngineResponse(engine=stopped))
-    elif stopped.state:
-        print_end(terminal.stdout(), stopped)
-    else:
-        print_gone(terminal.stdout(), f"{human.short(stopped.name)} is not there any more.", kept)
+            terminal.json_document(StopEngineResponse(engine=stopped))
+        elif stopped.state:
+            print_end(terminal.stdout(), stopped, gpus_of(client))
+        else:
+            print_gone(terminal.stdout(), f"{human.short(stopped.name)} is not there any more.", kept)
     if unproven(stopped) or kept:
         raise typer.Exit(FAILED)

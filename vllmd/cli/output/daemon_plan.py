@@ -12,6 +12,7 @@ from vllmd.cli.output.engine_page import argument_row, print_memory
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vllmd.cli.output.gpu_names import GpuNames
     from vllmd.client import Client
     from vllmd.v1.engine_service_pb2 import PlanModelResponse
 
@@ -36,14 +37,14 @@ def ask(client: Client, model: str, options: dict[str, Any]) -> PlanModelRespons
         raise
 
 
-def print_daemon_plan(console: Console, model: str, plan: PlanModelResponse) -> None:
+def print_daemon_plan(console: Console, model: str, plan: PlanModelResponse, gpus: GpuNames) -> None:
     """Print where it would run, what stands in its way, what it would take, and each argument with its reason."""
     from rich.text import Text
 
     facts = terminal.table("", "")
     facts.show_header = False
     facts.add_row(Text("model", "bold"), Text(terminal.printable(model)))
-    facts.add_row(Text("GPUs", "bold"), ", ".join(map(human.short, plan.gpus)) or "none, would run on the CPU")
+    facts.add_row(Text("GPUs", "bold"), gpus.listed(plan.gpus) or "none, would run on the CPU")
     if plan.shared_engine:
         facts.add_row(Text("shares", "bold"), f"{human.short(plan.shared_engine)}, which is loaded already")
     if plan.blocking_engines:

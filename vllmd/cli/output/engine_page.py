@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from vllmd.cli.output.gpu_names import GpuNames
     from vllmd.v1.engine_pb2 import Engine, EngineArg, GpuMemory
 
 _PARTS = ("weights", "kv_cache", "activation", "graphs", "other", "held")
@@ -31,14 +32,14 @@ _MEMORY = {
 """What a row of the memory is called."""
 
 
-def print_engine(console: Console, engine: Engine) -> None:
+def print_engine(console: Console, engine: Engine, gpus: GpuNames) -> None:
     """Print facts, then memory, arguments, transitions, failure and reclaim as far as there are any."""
     from rich.text import Text
 
     console.print(Text.assemble((human.short(engine.name), "bold"), "  ", state_text(engine)))
     facts = terminal.table("", "")
     facts.show_header = False
-    for label, fact in _facts(engine):
+    for label, fact in _facts(engine, gpus):
         facts.add_row(Text(label, "bold"), fact)
     console.print(facts)
     if engine.HasField("planned_memory") or engine.report.HasField("measured_memory"):
@@ -56,10 +57,10 @@ def print_engine(console: Console, engine: Engine) -> None:
         print_log_lines(console, failure.log_lines)
     if engine.HasField("reclaim"):
         terminal.heading(console, "RECLAIM")
-        print_reclaim(console, engine.reclaim)
+        print_reclaim(console, engine.reclaim, gpus)
 
 
-def _facts(engine: Engine) -> Iterator[tuple[str, str | Text]]:
+def _facts(engine: Engine, gpus: GpuNames) -> Iterator[tuple[str, str | Text]]:
     revision = f" at {engine.revision}" if engine.revision else ""
     yield "model", f"{engine.model}{revision}"
     if engine.HasField("report"):
@@ -67,7 +68,7 @@ def _facts(engine: Engine) -> Iterator[tuple[str, str | Text]]:
     if engine.pid:
         yield "pid", str(engine.pid)
     if engine.gpus:
-        yield "GPUs", ", ".join(human.short(gpu) for gpu in engine.gpus)
+        yield "GPUs", gpus.listed(engine.gpus)
     elif engine.HasField("report"):
         yield "GPUs", "none, runs on the CPU"
     yield "use", _use(engine)

@@ -11,29 +11,30 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from vllmd.cli.output.gpu_names import GpuNames
     from vllmd.client import Client
     from vllmd.v1.engine_pb2 import Engine, ReclaimReport
 
 
-def print_reclaim(console: Console, report: ReclaimReport) -> None:
+def print_reclaim(console: Console, report: ReclaimReport, gpus: GpuNames) -> None:
     """Print processes, memory before and after, the seconds it took, and whether this is proven."""
     from rich.text import Text
 
     table = terminal.table("", "")
     table.show_header = False
-    for label, text in _rows(report):
+    for label, text in _rows(report, gpus):
         table.add_row(Text(label, "bold"), text)
     console.print(table)
 
 
-def print_end(console: Console, engine: Engine) -> None:
+def print_end(console: Console, engine: Engine, gpus: GpuNames) -> None:
     """Print that an engine has ended, or that it is not proven, and what was given back."""
     from rich.text import Text
 
     verdict = "is stopped" if engine.reclaim.verified else "is NOT proven to be gone"
     style = "" if engine.reclaim.verified else "bold red"
     console.print(Text(f"{human.short(engine.name)} {verdict}.", style))
-    print_reclaim(console, engine.reclaim)
+    print_reclaim(console, engine.reclaim, gpus)
 
 
 def kept_after(client: Client, engine: Engine) -> list[int]:
@@ -62,7 +63,7 @@ def print_gone(console: Console, what: str, kept: Sequence[int]) -> None:
         console.print(f"It is NOT proven to be gone: {which} is in quarantine.", style="bold red")
 
 
-def _rows(report: ReclaimReport) -> Iterator[tuple[str, Text]]:
+def _rows(report: ReclaimReport, gpus: GpuNames) -> Iterator[tuple[str, Text]]:
     from rich.text import Text
 
     killed = f", {report.killed_count} of them killed" if report.killed_count else ""
@@ -72,7 +73,7 @@ def _rows(report: ReclaimReport) -> Iterator[tuple[str, Text]]:
     waited = f"back after {took}" if report.verified else f"waited {took}"
     for gpu in report.gpus:
         change = f"{human.gib(gpu.used_bytes_before)} → {human.gib(gpu.used_bytes_after)} in use"
-        yield _short_gpu(gpu.gpu), Text(f"{change}, {waited}")
+        yield gpus.label(gpu.gpu), Text(f"{change}, {waited}")
     if report.removed_paths:
         yield "removed", Text(human.count(len(report.removed_paths), "leftover file"))
     yield (
@@ -83,16 +84,11 @@ def _rows(report: ReclaimReport) -> Iterator[tuple[str, Text]]:
     )
 
 
-def _short_gpu(name: str) -> str:
-    """`gpus/GPU-8f2c1a3b-…` is `GPU-8f2c1a3b`, which is enough to tell the GPUs of a host apart."""
-    return "-".join(human.short(name).split("-")[:2])
-
-
-def print_released(engine: Engine, kept: Sequence[int] = ()) -> None:
+def print_released(engine: Engine, gpus: GpuNames, kept: Sequence[int] = ()) -> None:
     """Print what became of an engine when a lease on it ended."""
     console = terminal.stdout()
     if engine.HasField("reclaim"):
-        print_end(console, engine)
+        print_end(console, engine, gpus)
         return
     if not engine.state:
         print_gone(console, "Released.", kept)
