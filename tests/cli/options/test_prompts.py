@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
+from vllmd.cli.chat.conversation import Conversation
 from vllmd.cli.options.prompts import parse_token_ids
 
 MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well, "}]
@@ -52,6 +53,19 @@ def test_messages_from_a_file(daemon: FakeDaemon, run: Run, file: Path, content:
         "messages": [{"role": "system", "content": "s"}, *MESSAGES],
         "continue_final_message": True,
     }
+
+
+def test_a_conversation_with_an_answer_that_was_stopped(daemon: FakeDaemon, run: Run, file: Path) -> None:
+    """The mark that a chat has saved with it is nothing to a model."""
+    conversation = Conversation()
+    conversation.ask("hi")
+    conversation.answer("Well, ", interrupted=True)
+    file.write_text(json.dumps(conversation.document()))
+
+    result = run("generate", "e", "--messages", str(file))
+
+    assert result.exit_code == 0
+    assert request(daemon)["chat"] == {"messages": MESSAGES}
 
 
 def test_tools(daemon: FakeDaemon, run: Run, file: Path) -> None:

@@ -54,9 +54,9 @@ def test_one_prompt_a_line(daemon: FakeDaemon, run: Run, file: Path) -> None:
 
 
 def test_json_lines(daemon: FakeDaemon, run: Run) -> None:
-    """Text, messages and token ids, each as it is; other keys are somebody else's."""
+    """Text, messages and token ids, each as it is."""
     lines = [
-        {"prompt": "one", "id": 7},
+        {"prompt": "one"},
         {"messages": [{"role": "user", "content": "two"}]},
         {"token_ids": [3]},
     ]
@@ -132,6 +132,11 @@ def test_a_title_is_one_line(daemon: FakeDaemon, run: Run, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
+        (
+            '{"prompt": "one"}\n{"prompt": "two", "max_tokens": 3}',
+            [],
+            ":2: there is no `max_tokens`: a line has `prompt`, `messages` or `token_ids`",
+        ),
         ("", [], "has no prompts"),
         ("\n \n", [], "has no prompts"),
         ('{"prompt": "x"}\n{', [], ":2 is no JSON"),

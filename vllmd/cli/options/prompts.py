@@ -117,11 +117,15 @@ def parse_token_ids(text: str, hint: str) -> list[int]:
 
 
 def messages_of(content: Any, hint: str) -> list[dict[str, Any]]:
-    """Take the messages out of a list, or of an object that has them as `messages`."""
+    """Take the messages out of a list, or of an object that has them as `messages`, as a chat saves it.
+
+    A chat marks answers that were stopped, which is nothing to a model.
+    """
     messages = content.get("messages") if isinstance(content, dict) else content
     if not messages:
         raise typer.BadParameter("there are no messages", param_hint=hint)
-    return _list_of_objects(messages, hint)
+    found = _list_of_objects(messages, hint)
+    return [{name: value for name, value in one.items() if name != "interrupted"} for one in found]
 
 
 def _list_of_objects(content: Any, hint: str) -> list[dict[str, Any]]:

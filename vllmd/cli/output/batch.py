@@ -185,6 +185,12 @@ def _of_object(found: dict[str, Any], given: Given, where: str) -> Prompt:
     keys = [key for key in (*_TEXT_KEYS, "messages", "token_ids") if key in found]
     if len(keys) != 1:
         raise typer.BadParameter(f"{where} has not one of `prompt`, `messages` and `token_ids`", param_hint=HINT)
+    if unknown := sorted(found.keys() - set(keys)):
+        raise typer.BadParameter(
+            f"{where}: there is no `{unknown[0]}`: a line has `prompt`, `messages` or `token_ids`, and no more; "
+            "options on the command line are for all of them",
+            param_hint=HINT,
+        )
     value = found[keys[0]]
     if keys[0] == "messages":
         return given.of_messages(messages_of(value, f"{HINT} ({where})"))
