@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -10,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Run, Spawn
 from tests.fakes.fake_daemon import FakeDaemon, Refusal
+from tests.fakes.samples import status, tokens
 from vllmd.cli.failures import as_sentence, how_to_start
 
 
@@ -137,3 +139,58 @@ def test_the_socket_that_was_tried_is_named(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=20, check=True)
 
     assert f"unix:{tmp_path}/vllmd/vllmd.sock" in done.stdout.replace("\n", "")
+
+
+@pytest.fixture
+def redirected(daemon: FakeDaemon) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command line in a process of its own, as a shell redirects it."""
+    daemon.status = status()
+    daemon.generate = list(tokens())
+
+    def redirected(redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-c", f'exec "$0" -m vllmd.cli "$@" {redirection}', sys.executable, *arguments]
+        environ = os.environ | {"VLLMD_ADDRESS": daemon.target}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+
+    return redirected
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["status", "-o", "json"], ["generate", "e", "hi"], ["--help"]])
+def test_an_output_that_is_full(
+    redirected: Callable[..., subprocess.CompletedProcess[str]], arguments: list[str]
+) -> None:
+    """It is said in a line, and is a failure: the result is lost."""
+    done = redirected(">/dev/full", *arguments)
+
+    assert (done.returncode, done.stderr) == (1, "Error: can't write the output: No space left on device.\n")
+
+
+def test_stderr_that_is_full(redirected: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """The result is there, and nothing can be said."""
+    done = redirected("2>/dev/full", "generate", "e", "hi")
+
+    assert (done.returncode, done.stdout) == (1, "Once upon a time")
+
+
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "status", "out"),
+    [
+        (">&-", ["status"], 0, ""),
+        ("<&-", ["generate", "e"], 2, ""),
+        ("<&-", ["release", "-"], 2, ""),
+        ("2>&-", ["generate", "e", "hi"], 0, "Once upon a time"),
+        ("<&- >&- 2>&-", ["generate", "e", "hi"], 0, ""),
+    ],
+)
+def test_streams_that_are_closed(
+    redirected: Callable[..., subprocess.CompletedProcess[str]],
+    redirection: str,
+    arguments: list[str],
+    status: int,
+    out: str,
+) -> None:
+    """They are as /dev/null: what is done is done all the same."""
+    done = redirected(redirection, *arguments)
+
+    assert (done.returncode, done.stdout) == (status, out)
+    assert "Traceback" not in done.stderr

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ READER_GONE = 141
 
 _UNIT_FILES = ("/etc/systemd/system/vllmd.service", "/lib/systemd/system/vllmd.service")
 _SHOWN_LOG_LINES = 15
+# Of an output that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _OF_TYPER = ("install_completion", "show_completion")
 
@@ -68,15 +72,29 @@ class Commands(TyperGroup):
         """
         return [param for param in super().get_params(ctx) if param.name not in _OF_TYPER]
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, `--help` and misuse included."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _FULL or error.filename is not None:
+                raise
+            _report_full(error)
+            sys.exit(FAILED)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                # What can't be written any more is told below, in place of Python's own complaint at exit.
+                sys.stdout.flush()
         except typer.BadParameter as error:
             _mention_variable(error)
             raise
         except BrokenPipeError:
-            terminal.mute_stdout()
+            terminal.mute(sys.stdout)
             raise typer.Exit(READER_GONE) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
@@ -92,6 +110,15 @@ class Commands(TyperGroup):
                 raise
             report(error)
             raise typer.Exit(exit_code(error)) from None
+
+
+def _report_full(error: OSError) -> None:
+    """Say that what was to be printed can't be written, if that can be."""
+    terminal.mute(sys.stdout)
+    try:
+        print(f"Error: can't write the output: {error.strerror}.", file=sys.stderr, flush=True)
+    except OSError:  # it was stderr that is full
+        terminal.mute(sys.stderr)
 
 
 def _mention_variable(error: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vllmd.cli import terminal
 from vllmd.cli.commands.chat import chat
 from vllmd.cli.commands.doctor import doctor
 from vllmd.cli.commands.embed import embed
@@ -86,6 +87,7 @@ def vllmd_cli(
 
 def main() -> None:
     """Run the command line."""
+    terminal.open_what_is_closed()
     # gRPC's own log lines would land between ours; what they say is in the errors as well.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="vllmd-cli")

@@ -89,12 +89,22 @@ def print_command(console: Console, command: str) -> None:
     console.print(f"  {command}", soft_wrap=True)
 
 
-def mute_stdout() -> None:
+def open_what_is_closed() -> None:
+    """Put /dev/null in the place of standard streams that whoever started this has closed, as `<&-` does.
+
+    Python has `None` for them. The next file or socket would get their number, and what is written to them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it is for the whole process
+
+
+def mute(stream: TextIO) -> None:
     """Send what is still buffered for a reader that has gone to nowhere, or Python complains about it at exit."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):
-        pass  # a stdout that is no file descriptor has no reader that could go away
+        pass  # a stream that is no file descriptor has no reader that could go away
 
 
 def _console(stream: TextIO, *, stderr: bool) -> Console:
