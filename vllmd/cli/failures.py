@@ -140,7 +140,10 @@ def exit_code(error: VllmdError) -> int:
 
 
 def report(error: VllmdError | errors.VllmdError, *, ways_out: Sequence[str] | None = None) -> None:
-    """Print a failure on stderr, and below it *ways_out* in place of the commands that a shell would take."""
+    """Print a failure on stderr, and below it *ways_out* in place of the commands that a shell would take.
+
+    What was found out about this one failure, its notes, says more than what helps in general.
+    """
     from rich.text import Text
 
     console = terminal.stderr()
@@ -186,6 +189,8 @@ def _ways_out(error: VllmdError) -> list[str]:
         unit_installed = any(os.path.exists(path) for path in _UNIT_FILES)
         return how_to_start(is_root=os.geteuid() == 0, unit_installed=unit_installed)
     lines = _when_to_retry(error)
+    if notes := getattr(error, "__notes__", None):
+        return [*lines, *notes]
     if command := _NEXT.get(error.reason):
         lines.append(f"Try: {command}")
     elif error.log_lines and (engine := error.metadata.get("engine")):

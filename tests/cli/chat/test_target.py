@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import pytest
 
@@ -62,6 +64,39 @@ def test_an_engine_by_its_full_name_must_be_there(daemon: FakeDaemon, run: Run) 
 
     assert result.exit_code == 1
     assert kinds(daemon) == ["GetEngineRequest"]
+
+
+@pytest.mark.parametrize("name", ["qwen3-8b-3f2b", "tiny-000", "tiny-12345"])
+def test_a_mistyped_engine_is_not_loaded(daemon: FakeDaemon, run: Run, name: str) -> None:
+    """A name such as the daemon makes up, or nearly so, is no model's; how to load one that is called so is said."""
+    result = run("chat", name, stdin="hi")
+
+    assert result.exit_code == 1
+    assert kinds(daemon) == ["GetEngineRequest"]
+    assert "Those there are: vllmd-cli engines\n" in result.stderr
+    assert f"load it first: vllmd-cli load {name}\n" in result.stderr
+
+
+def test_a_directory_may_be_called_as_an_engine(
+    daemon: FakeDaemon, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it is a model."""
+    (tmp_path / "tiny-000f").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    run("chat", "tiny-000f", stdin="hi")
+
+    assert "LoadModelRequest" in kinds(daemon)
+
+
+def test_a_text_is_no_model(daemon: FakeDaemon, run: Run) -> None:
+    """Nothing is asked of the daemon; a directory may have spaces."""
+    refused = run("chat", "hello there", stdin="hi")
+    run("chat", "/models/my model", stdin="hi")
+
+    assert refused.exit_code == 2
+    assert "a text is none" in refused.stderr
+    assert [one.model for one in daemon.requests if isinstance(one, pb.LoadModelRequest)] == ["/models/my model"]
 
 
 def test_what_is_loaded_can_not_be_set(run: Run) -> None:

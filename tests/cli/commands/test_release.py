@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon, not_found, upgrading
 from tests.fakes.samples import ready, stopped
@@ -44,6 +46,20 @@ def test_unknown_lease(daemon: FakeDaemon, run: Run) -> None:
 
     assert result.exit_code == 1
     assert "a lease ends when it is not used for its time" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["qwen3-8b-3f2a", "engines/qwen3-8b-3f2a"])
+def test_an_engine_is_no_lease(daemon: FakeDaemon, run: Run, name: str) -> None:
+    """What ends one is said."""
+    daemon.engines = [ready()]
+    daemon.release = not_found("lease", "leases/qwen3-8b-3f2a")
+
+    result = run("release", name)
+
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "qwen3-8b-3f2a is an engine. To stop it whatever leases it has: vllmd-cli stop qwen3-8b-3f2a\n"
+    )
 
 
 def test_upgrade_meanwhile_is_no_failure(daemon: FakeDaemon, run: Run) -> None:

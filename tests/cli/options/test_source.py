@@ -4,6 +4,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon, not_found
+from tests.fakes.samples import ready, stopped
 from vllmd.v1 import engine_service_pb2 as pb
 
 
@@ -13,7 +14,8 @@ def test_a_bare_name_is_asked_for_as_an_engine_and_then_as_a_lease(daemon: FakeD
 
     result = run("tokenize", "e", "hi")
 
-    assert [(one.engine, one.lease) for one in daemon.requests] == [("engines/e", ""), ("", "leases/e")]
+    asked = [one for one in daemon.requests if isinstance(one, pb.TokenizeRequest)]
+    assert [(one.engine, one.lease) for one in asked] == [("engines/e", ""), ("", "leases/e")]
     assert result.exit_code == 1
     assert "There is no engines/e (ENGINE_NOT_FOUND)" in result.stderr
 
@@ -25,6 +27,30 @@ def test_a_whole_name_is_asked_for_once(daemon: FakeDaemon, run: Run, name: str)
 
     assert run("tokenize", name, "hi").exit_code == 1
     assert len(daemon.requests) == 1
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "gpt2"])
+def test_a_model_in_place_of_its_engine(daemon: FakeDaemon, run: Run, model: str) -> None:
+    """Which engines have it is said; one that has ended has it no more."""
+    daemon.engines = [ready(), stopped()]
+    for engine in daemon.engines:
+        engine.model = model
+    daemon.engines[1].name = "engines/old"
+    daemon.generate = [not_found("lease", f"leases/{model}")]
+
+    result = run("generate", model, "hi")
+
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"(ENGINE_NOT_FOUND)\n{model} is loaded as qwen3-8b-3f2a: give that name.\n")
+
+
+def test_a_model_alone_in_place_of_its_engine(daemon: FakeDaemon, run: Run) -> None:
+    """Without a lease in the environment it is no prompt."""
+    daemon.engines = [ready()]
+
+    result = run("generate", "Qwen/Qwen3-8B", stdin="hi")
+
+    assert "Qwen/Qwen3-8B is loaded as qwen3-8b-3f2a" in result.stderr
 
 
 def test_a_lease_that_needs_not_be_typed(daemon: FakeDaemon, run: Run) -> None:

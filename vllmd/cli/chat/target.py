@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,9 @@ from vllmd.cli.session import QUICK_SECONDS, Format
 if TYPE_CHECKING:
     from vllmd.client import Client, LoadedModel
     from vllmd.v1.engine_pb2 import Engine
+
+# As the daemon makes them up, or with a digit too few or too many: nobody wants such a slip fetched from the hub.
+_ENGINE = re.compile(r"[a-z0-9-]+-[0-9a-f]{3,5}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,11 +57,22 @@ def opened(client: Client, source: str, options: dict[str, Any]) -> Iterator[Tar
         yield Target(engine.name, f"{engine.model} on {human.short(engine.name)}")
 
 
+def refuse_text(source: str, hint: str) -> None:
+    """Refuse what has spaces: it can be a directory, and else is what was to be said.
+
+    Raises:
+        typer.BadParameter: *hint* is the argument's name.
+    """
+    if re.search(r"\s", source) and not os.path.isabs(source):
+        message = "a text is none. Name a model, an engine or a lease, and type the text at the prompt, or pipe it"
+        raise typer.BadParameter(message, param_hint=hint)
+
+
 def find_engine(client: Client, source: str) -> Engine | None:
     """Get the engine of that name, if it is one's; a name without a slash may be a model's as well.
 
     Raises:
-        VllmdError: it says that it is an engine's, and is none's.
+        VllmdError: it says that it is an engine's, or looks so, and is none's.
     """
     from vllmd.client import VllmdError
 
@@ -68,6 +84,10 @@ def find_engine(client: Client, source: str) -> Engine | None:
     except VllmdError as error:
         # A name with dots is refused as no engine's.
         if explicit or error.code.name not in ("NOT_FOUND", "INVALID_ARGUMENT"):
+            raise
+        if _ENGINE.fullmatch(source) and not os.path.isdir(source):
+            error.add_note("Those there are: vllmd-cli engines")
+            error.add_note(f"If a model is called {source}, load it first: vllmd-cli load {source}")
             raise
         return None
 

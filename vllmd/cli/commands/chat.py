@@ -11,7 +11,7 @@ from vllmd.cli.chat import history
 from vllmd.cli.chat import session as chat_session
 from vllmd.cli.chat.conversation import Conversation
 from vllmd.cli.chat.line_editor import LineEditor
-from vllmd.cli.chat.target import Target, opened
+from vllmd.cli.chat.target import Target, opened, refuse_text
 from vllmd.cli.completion import engines_and_models
 from vllmd.cli.options import lease as secret
 from vllmd.cli.options.inputs import read_stdin, without_line_end
@@ -91,6 +91,7 @@ def chat(
       git diff | vllmd-cli chat Qwen/Qwen3-0.6B --system "Review this."
     """
     source = secret.or_from_stdin(source, _HINT)
+    refuse_text(source, _HINT)
     adapter, equals, _ = lora.partition("=")
     options = wishes.options() | {"lora_adapters": parse_adapters([lora]) if equals else {}}
     parameters = sampling.options() | {

@@ -84,6 +84,7 @@ def embed(
     options = {"dimensions": dimensions, "normalize": normalize, "truncate_prompt_tokens": truncate_prompt_tokens}
     with connect(context) as client:
         responses = streaming(
+            client,
             source,
             lambda name: client.embed(name, inputs, priority=priority, lora=lora, **options),  # type: ignore[arg-type]
         )

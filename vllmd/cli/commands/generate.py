@@ -70,7 +70,7 @@ def generate(
 
 
 def _one(client: Client, source: str, prompt: Prompt, options: dict[str, Any], output: Format, quiet: bool) -> None:
-    responses = streaming(source, lambda name: client.generate(name, prompt, **options))
+    responses = streaming(client, source, lambda name: client.generate(name, prompt, **options))
     generation = generated.show(responses, output, options.get("n", 1))
     if not quiet:
         generated.print_summary(generation)
@@ -89,6 +89,6 @@ def _many(
     if prompt is not None or given.file is not None or given.messages is not None:
         raise typer.BadParameter("it can't be given together with another prompt", param_hint=many.HINT)
     prompts = many.read_prompts(batch, given)
-    responses = streaming(source, lambda name: client.generate_batch(name, prompts, **options))
+    responses = streaming(client, source, lambda name: client.generate_batch(name, prompts, **options))
     if many.show_batch(responses, prompts, output, quiet=quiet).served < len(prompts):
         raise typer.Exit(FAILED)

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vllmd.cli import terminal
+from vllmd.cli import human, terminal
 from vllmd.cli.failures import FAILED
 from vllmd.cli.options import lease as secret
 from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.output.reclaim import kept_after, print_released, unproven
-from vllmd.cli.session import Format, Output, connect
+from vllmd.cli.session import QUICK_SECONDS, Format, Output, connect
 
 if TYPE_CHECKING:
-    pass
+    from vllmd.client import Client, VllmdError
+    from vllmd.v1.engine_pb2 import Engine
 
 
 def release(
@@ -40,7 +41,7 @@ def release(
     """
     lease = secret.or_from_stdin(lease, "LEASE")
     with connect(context) as client:
-        engine = client.release(lease)
+        engine = _released(client, lease)
         kept = kept_after(client, engine)
         if output is Format.JSON:
             from vllmd.v1.engine_service_pb2 import ReleaseResponse
@@ -50,3 +51,26 @@ def release(
             print_released(engine, gpus_of(client), kept)
     if unproven(engine) or kept:
         raise typer.Exit(FAILED)
+
+
+def _released(client: Client, lease: str) -> Engine:
+    """Release a lease; of an engine's name, say what ends one."""
+    from vllmd.client import VllmdError
+
+    try:
+        return client.release(lease)
+    except VllmdError as error:
+        if error.reason == "LEASE_NOT_FOUND" and not secret.is_lease(lease):
+            _hint(client, lease, error)
+        raise
+
+
+def _hint(client: Client, name: str, error: VllmdError) -> None:
+    from vllmd.client import VllmdError
+
+    try:
+        engine = client.engine(name, timeout=QUICK_SECONDS)
+    except VllmdError:  # it is no engine's name either
+        return
+    short = human.short(engine.name)
+    error.add_note(f"{short} is an engine. To stop it whatever leases it has: vllmd-cli stop {short}")

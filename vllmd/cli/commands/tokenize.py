@@ -64,6 +64,7 @@ def tokenize(
         whole = given.prompt(prompt, missing)
         special = False if no_special_tokens else None
         answer = asking(
+            client,
             source,
             lambda name: client.tokenize(
                 name, whole, add_special_tokens=special, return_token_texts=texts or output is Format.JSON
@@ -91,7 +92,7 @@ def _ids(prompt: str | None, given: Given, missing: str) -> list[int]:
 
 
 def _decode(client: Client, source: str, token_ids: list[int], output: Format, *, skip: bool) -> None:
-    text = asking(source, lambda name: client.detokenize(name, token_ids, skip_special_tokens=skip))
+    text = asking(client, source, lambda name: client.detokenize(name, token_ids, skip_special_tokens=skip))
     if output is Format.JSON:
         print(json.dumps({"text": text}, ensure_ascii=False))
         return
