@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
+from vllmd.api import parse_sampling
 from vllmd.cli.chat import parameters as chat_parameters
 from vllmd.client.sampling import sampling_params
+from vllmd.errors import InvalidRequest
+from vllmd.v1.generation_pb2 import SamplingParams
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,9 @@ def test_values(name: str, text: str, value: Any) -> None:
         ("stop_token_ids", "x", "stop_token_ids takes a whole number, or a JSON list of such"),
         ("logit_bias", "3", "logit_bias takes a JSON object"),
         ("structured_outputs", '{"regex": "a", "json_object": true}', "exactly one of"),
+        ("max_tokens", "-3", "max_tokens is at least 1"),
+        ("top_p", "1.5", "top_p is 0 to 1"),
+        ("presence_penalty", "NaN", "presence_penalty is -2 to 2"),
         ("priority", "true", "priority takes a whole number"),
     ],
 )
@@ -51,6 +58,24 @@ def test_refusals(name: str, text: str, message: str) -> None:
     """What is refused is told what would do."""
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         chat_parameters.parse(name, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (name, bound + step)
+        for name, (least, most) in chat_parameters.RANGES.items()
+        for bound, step in ((least, -1), (most, 1))
+        if math.isfinite(bound)
+    ],
+)
+def test_what_is_refused_here_the_daemon_refuses(name: str, value: float) -> None:
+    """A chat must not keep back what would work."""
+    params = SamplingParams()
+    setattr(params, name, value)
+
+    with pytest.raises(InvalidRequest, match=name):
+        parse_sampling.sampling_params(params)
 
 
 def test_every_name_is_one_that_the_client_takes() -> None:

@@ -102,24 +102,35 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(
     assert messages(daemon) == [("user", "hello"), ("assistant", "Once"), ("user", "go on")]
 
 
-def test_ctrl_c_at_the_prompt_clears_the_line_and_twice_ends(
+def test_ctrl_c_on_a_line_with_text_only_clears_it(
     daemon: FakeDaemon, session: AbstractContextManager[Terminal]
 ) -> None:
-    """The line that was begun is not sent, nor is a message of several lines that was."""
+    """However often; neither the line that was begun is sent, nor a message of several lines that was."""
     with session as terminal:
         terminal.type('"""begun')
         terminal.until("... ")
-        terminal.interrupt_line("more")
-        assert "Once more, or Ctrl-D, ends." in terminal.until(">>> ")
+        terminal.interrupt_line("")
+        terminal.until(">>> ")
+        for text in ("one", "two", "three"):
+            terminal.interrupt_line(text)
+            assert "ends" not in terminal.until(">>> ")
         terminal.type("hello")
         terminal.until("time\n>>> ")
-        terminal.interrupt_line("x")
-        terminal.until("ends.\n>>> ")
-        terminal.interrupt_line("y")
+
+    assert messages(daemon) == [("user", "hello")]
+
+
+def test_ctrl_c_twice_on_an_empty_line_ends(session: AbstractContextManager[Terminal]) -> None:
+    """One after the other: a line with text between them begins anew."""
+    with session as terminal:
+        for text in ("", "x", ""):
+            terminal.interrupt_line(text)
+            told = terminal.until(">>> ")
+            assert ("Once more, or Ctrl-D, ends." in told) is (not text)
+        terminal.interrupt_line("")
         status, _ = terminal.end()
 
     assert status == 0
-    assert messages(daemon) == [("user", "hello")]
 
 
 def test_what_the_model_writes_can_not_command_the_terminal(
@@ -197,7 +208,7 @@ def test_commands(daemon: FakeDaemon, session: AbstractContextManager[Terminal],
         status, _ = terminal.end()
 
     assert status == 0
-    assert "There is no command /nonsense" in refused
+    assert "There is no command /nonsense: /help lists them. To send" in refused.replace("\n", " ")
     assert "10.0 tok/s" in answer
     assert messages(daemon) == [("system", "Be brief."), ("user", "hello")]
     assert MessageToDict(daemon.requests[-1])["samplingParams"] == {"temperature": 0.0}

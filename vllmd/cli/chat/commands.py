@@ -25,7 +25,7 @@ HELP = """\
 /save FILE          Save the conversation as JSON.
 /load FILE          Go on with one that was saved.
 /reload             Load the model again, after its lease or engine was lost.
-/exit               End; so does Ctrl-D, or Ctrl-C twice.
+/exit               End; so does Ctrl-D, or Ctrl-C twice on an empty line.
 
 \"\"\" begins a message of several lines and ends it; a backslash at the end of a
 line goes on as well. Ctrl-C stops an answer: what came of it stays."""
@@ -63,7 +63,7 @@ def perform(line: str, conversation: Conversation) -> Outcome:
     name, argument = _ALSO.get(word, word), rest.strip()
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, 1)
-        hint = f"did you mean /{near[0]}?" if near else "/help lists them"
+        hint = f"did you mean /{near[0]}?" if near else "/help lists them."
         raise Refused(f'There is no command /{word}: {hint} To send a message that begins so, put it in """.')
     if argument and name in _WITHOUT_ARGUMENT:
         raise Refused(f"/{name} takes nothing after it.")

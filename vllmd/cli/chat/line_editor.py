@@ -10,6 +10,10 @@ from vllmd.cli import terminal
 from vllmd.cli.chat import history
 
 
+class Cleared(Exception):
+    """Ctrl-C was pressed on a line with text."""
+
+
 class LineEditor:
     """Reads lines; there is one in a process, as there is one readline.
 
@@ -27,8 +31,19 @@ class LineEditor:
             self._set_up(self._readline)
 
     def read(self, prompt: str) -> str:
-        """Read a line; raises `EOFError` for Ctrl-D and `KeyboardInterrupt` for Ctrl-C."""
-        line = input(prompt)
+        """Read a line.
+
+        Raises:
+            EOFError: for Ctrl-D.
+            Cleared: for Ctrl-C on a line with text, as far as readline tells that.
+            KeyboardInterrupt: for Ctrl-C on an empty one.
+        """
+        try:
+            line = input(prompt)
+        except KeyboardInterrupt:
+            if self._readline is not None and self._readline.get_line_buffer().strip():
+                raise Cleared from None
+            raise
         # What is no UTF-8 can't be sent, nor can the halves of a character that Python keeps it as.
         line = line.encode("utf-8", "replace").decode("utf-8")
         if line.strip() and line != self._last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,19 @@ _OF_THE_REQUEST: dict[str, tuple[type, str]] = {
     "cache_salt": (str, "text"),
     "template_args": (dict, "a JSON object"),
 }
+
+RANGES: dict[str, tuple[float, float]] = {
+    "max_tokens": (1, math.inf),
+    "min_tokens": (0, math.inf),
+    "truncate_prompt_tokens": (1, math.inf),
+    "temperature": (0, math.inf),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0, math.inf),
+}
+"""Outside of these no daemon takes them; where it takes less, or it depends on the model, its answer says so."""
 
 
 def names() -> list[str]:
@@ -65,7 +79,14 @@ def _of_sampling(name: str, value: Any, text: str) -> Any:
     except (TypeError, ValueError) as error:
         reason = f": {error}" if name == "structured_outputs" else ""
         raise ValueError(f"{name} takes {_kind(field)}{reason}") from None
+    _check_range(name, value)
     return value
+
+
+def _check_range(name: str, value: Any) -> None:
+    least, most = RANGES.get(name, (-math.inf, math.inf))
+    if name in RANGES and not least <= value <= most:  # NaN, too
+        raise ValueError(f"{name} is at least {least}" if most == math.inf else f"{name} is {least} to {most}")
 
 
 def _json_or_text(text: str) -> Any:

@@ -11,6 +11,7 @@ from vllmd.cli.chat import commands as chat_commands
 from vllmd.cli.chat import parameters as chat_parameters
 from vllmd.cli.chat.conversation import Conversation
 from vllmd.cli.chat.draft import Draft
+from vllmd.cli.chat.line_editor import Cleared
 from vllmd.cli.chat.target import Target
 from vllmd.cli.output.generated import print_summary
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 PROMPT = ">>> "
 CONTINUED = "... "
 _STRIKES = 2
-"""So many Ctrl-C at the prompt, one after the other, end the chat."""
+"""So many Ctrl-C on empty lines, one after the other, end the chat."""
 
 
 class ChatSession:
@@ -32,7 +33,7 @@ class ChatSession:
         client: of the daemon.
         target: whom it talks to.
         conversation: what was said so far.
-        read: reads a line after a prompt; raises `EOFError` and `KeyboardInterrupt`.
+        read: reads a line after a prompt; raises as `LineEditor.read` does.
         verbose: whether figures are shown after each answer.
     """
 
@@ -58,10 +59,13 @@ class ChatSession:
             except EOFError:
                 print()
                 return
+            except Cleared:
+                self._draft, strikes = Draft(), 0
+                print()
             except KeyboardInterrupt:
+                strikes = 0 if self._draft.is_open else strikes + 1
                 self._draft = Draft()
-                strikes += 1
-                print("\nOnce more, or Ctrl-D, ends." if strikes < _STRIKES else "")
+                print("\nOnce more, or Ctrl-D, ends." if strikes == 1 else "")
 
     def _turn(self) -> bool:
         """Read a line and do what it says; true if that was to end."""

@@ -79,8 +79,8 @@ def chat(
     """Talk with a model at the terminal, or send it stdin as one message.
 
     A model that is not loaded is loaded first, and released at the end. Ctrl-C stops an answer, and what came of it
-    stays in the conversation; at the prompt it clears the line, and twice it ends, as Ctrl-D does. /help lists what
-    else there is: the system message, parameters, saving and loading, asking again.
+    stays in the conversation; at the prompt it clears the line, and twice on an empty one it ends, as Ctrl-D does.
+    /help lists what else there is: the system message, parameters, saving and loading, asking again.
 
     Where stdin or stdout is no terminal, all of stdin is one message, and the answer is all that is printed.
 
