@@ -48,7 +48,7 @@ def test_a_lease_is_used_as_it_is(daemon: FakeDaemon, run: Run, name: str) -> No
     assert {request.chat.messages[0].content for request in daemon.requests} == {"hi"}
 
 
-@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "/models/x", "gpt2", "./x"])
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-8B", "/models/x", "gpt2", "no/folder"])
 def test_all_else_is_a_model(daemon: FakeDaemon, run: Run, name: str) -> None:
     """A name without a slash as well, if no engine has it."""
     result = run("chat", name, stdin="hi")

@@ -14,6 +14,7 @@ from vllmd.cli.chat.line_editor import LineEditor
 from vllmd.cli.chat.target import Target, opened, refuse_text
 from vllmd.cli.completion import engines_and_models
 from vllmd.cli.options import lease as secret
+from vllmd.cli.options import model as models
 from vllmd.cli.options.inputs import read_stdin, without_line_end
 from vllmd.cli.options.routing import Priority
 from vllmd.cli.options.sampling import Sampling
@@ -38,7 +39,7 @@ def chat(
         typer.Argument(
             metavar=_HINT,
             envvar=secret.VARIABLE,
-            help="A model to load for as long as this takes; or an engine's name, or a lease. "
+            help="A model to load for as long as this takes, as `load` takes it; or an engine's name, or a lease. "
             f"`-` reads a lease from the first line of stdin. {secret.EXPOSED}",
             autocompletion=engines_and_models,
         ),
@@ -91,6 +92,7 @@ def chat(
       git diff | vllmd-cli chat Qwen/Qwen3-0.6B --system "Review this."
     """
     source = secret.or_from_stdin(source, _HINT)
+    source = models.absolute(source)
     refuse_text(source, _HINT)
     adapter, equals, _ = lora.partition("=")
     options = wishes.options() | {"lora_adapters": parse_adapters([lora]) if equals else {}}

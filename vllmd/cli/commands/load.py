@@ -8,6 +8,7 @@ import typer
 
 from vllmd.cli import human, terminal
 from vllmd.cli.failures import FAILED
+from vllmd.cli.options import model as models
 from vllmd.cli.options.lease import VARIABLE
 from vllmd.cli.options.spread import spread
 from vllmd.cli.options.wishes import Adapters, Wishes, parse_adapters
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 @spread
 def load(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A Hugging Face id, or a directory on the daemon's host.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=models.HELP)],
     *,
     wishes: Wishes,
     lora: Adapters = None,
@@ -49,14 +48,14 @@ def load(
       vllmd-cli load Qwen/Qwen3-8B
       vllmd-cli load Qwen/Qwen3-8B --set max_model_len=8192 --ttl 1h
       vllmd-cli load Qwen/Qwen3-8B --use-case production
-      vllmd-cli load /models/my-model --no-auto-config --hold
+      vllmd-cli load ./my-model --no-auto-config --hold
       vllmd-cli load Qwen/Qwen3-8B --lora sql=/models/qwen3-8b-sql
       export VLLMD_LEASE=$(vllmd-cli load Qwen/Qwen3-8B -o json |
         tail -n 1 | jq -r .loaded.lease.name)
     """
     options = wishes.options() | {"lease_ttl": _seconds(ttl), "hold": hold, "lora_adapters": parse_adapters(lora or [])}
     with connect(context) as client:
-        loaded = load_model(client, model, options, output)
+        loaded = load_model(client, models.absolute(model), options, output)
         if hold:
             _hold(client, loaded, output)
         else:

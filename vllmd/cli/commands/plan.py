@@ -9,6 +9,7 @@ import typer
 
 from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
+from vllmd.cli.options import model as models
 from vllmd.cli.options.settings import Revision, Settings, parse_settings
 from vllmd.cli.options.wishes import Adapters, parse_adapters
 from vllmd.cli.output.gpu_names import gpus_of
@@ -39,7 +40,12 @@ def products(incomplete: str) -> list[str]:
 def plan(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A folder, which need hold no more than config.json, or a hub id.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A folder, which need hold no more than config.json, or a hub id; one that begins with `./`, `../` or "
+            "`~/` is meant as seen from here.",
+        ),
     ],
     gpus: Annotated[
         str | None,
@@ -99,6 +105,7 @@ def plan(
       vllmd-cli plan ./my-model --gpus 1xH200 --set quantization=fp8
       vllmd-cli plan ./my-model --gpus 8xH100 -o json | jq .kv_cache_tokens
     """
+    model = models.absolute(model)
     engine_args = parse_settings(settings or [], "--set")
     options = {
         "revision": revision,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vllmd.cli.options.model import absolute
 from vllmd.cli.options.settings import Revision, Settings, parse_settings
 from vllmd.cli.options.use_case import UseCase
 
@@ -57,5 +58,5 @@ def parse_adapters(items: Sequence[str]) -> dict[str, str]:
             raise typer.BadParameter(f"{item!r} is not NAME=PATH", param_hint="--lora")
         if name in adapters:
             raise typer.BadParameter(f"{name} is given twice", param_hint="--lora")
-        adapters[name] = path
+        adapters[name] = absolute(path)
     return adapters
