@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.fakes.fake_daemon import FakeDaemon
 from tests.fakes.host_samples import gpu_processes, orphan, profile, suspect
-from tests.fakes.samples import failed, ready
+from tests.fakes.samples import failed, ready, starting, stopped
 from vllmd.v1.host_service_pb2 import ListProfilesResponse
 
 
@@ -26,16 +26,25 @@ def test_names_of_engines(daemon: FakeDaemon, run: Run) -> None:
     daemon.engines = [ready(), failed()]
 
     assert complete(run, "vllmd-cli stop qw") == ["qwen3-8b-3f2a"]
+    assert complete(run, "vllmd-cli stop engines/") == ["engines/qwen3-8b-3f2a"]
     assert complete(run, "vllmd-cli logs ") == ["qwen3-8b-3f2a", "mistral-7b-77aa"]
     assert complete(run, "vllmd-cli engines engines/m") == ["engines/mistral-7b-77aa"]
 
 
-@pytest.mark.parametrize("command", ["generate", "embed", "tokenize", "watch"])
-def test_names_of_engines_for_requests(daemon: FakeDaemon, run: Run, command: str) -> None:
-    """Wherever one is named first."""
+@pytest.mark.parametrize("command", ["stop", "generate", "embed", "tokenize", "chat"])
+def test_names_of_engines_to_do_something_with(daemon: FakeDaemon, run: Run, command: str) -> None:
+    """Wherever one is named first, those that live; one that starts can be stopped, and waits for requests."""
+    daemon.engines = [starting(), ready(), failed(), stopped()]
+
+    assert complete(run, f"vllmd-cli {command} ") == ["llama-3.1-8b-instruct-91bc", "qwen3-8b-3f2a"]
+
+
+@pytest.mark.parametrize("command", ["logs", "engines", "watch"])
+def test_names_of_engines_to_look_at(daemon: FakeDaemon, run: Run, command: str) -> None:
+    """Those that have ended as well: that is when one looks."""
     daemon.engines = [ready(), failed()]
 
-    assert complete(run, f"vllmd-cli {command} qw") == ["qwen3-8b-3f2a"]
+    assert complete(run, f"vllmd-cli {command} ") == ["qwen3-8b-3f2a", "mistral-7b-77aa"]
 
 
 def test_whom_to_chat_with(daemon: FakeDaemon, run: Run) -> None:

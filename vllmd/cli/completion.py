@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from vllmd.cli import human
 from vllmd.cli.session import Session, connect
 
 _PATIENCE_SECONDS = 0.5
+_ENDED = ("RECLAIMING", "STOPPED", "FAILED")
 _PROGRAM = "vllmd-cli"
 # Which typer makes of the program's name, and looks for whenever it runs.
 _VARIABLE = "_VLLMD_CLI_COMPLETE"
@@ -43,16 +45,19 @@ def completion(
 
 
 def engine_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offer the engines of the daemon; without one, offer nothing."""
-    prefix = "engines/" if incomplete.startswith("engines/") else ""
-    names = (prefix + name.removeprefix("engines/") for name in _engines(context))
-    return [name for name in names if name.startswith(incomplete)]
+    """Offer the engines of the daemon, those that have ended included; without a daemon, offer nothing."""
+    return _begun(incomplete, _engines(context, ended=True))
+
+
+def living_engines(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the engines that something can be done with."""
+    return _begun(incomplete, _engines(context, ended=False))
 
 
 def engines_and_models(context: typer.Context, incomplete: str) -> list[str]:
-    """Offer the engines of the daemon, and the models that are loaded or were."""
+    """Offer the engines that live, and the models that are loaded or were."""
     models = profiled_models(context, incomplete)
-    return [*engine_names(context, incomplete), *models]
+    return [*living_engines(context, incomplete), *models]
 
 
 def doomed_pids(context: typer.Context, incomplete: str) -> list[str]:
@@ -79,12 +84,19 @@ def profiled_models(context: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
-def _engines(context: typer.Context) -> list[str]:
+def _begun(incomplete: str, names: list[str]) -> list[str]:
+    prefix = "engines/" if incomplete.startswith("engines/") else ""
+    whole = (prefix + name.removeprefix("engines/") for name in names)
+    return [name for name in whole if name.startswith(incomplete)]
+
+
+def _engines(context: typer.Context, *, ended: bool) -> list[str]:
     # The shell shows whatever a completer prints or raises in the middle of the line that is being typed.
     try:
         root = context.find_root()
         root.obj = Session(root.params.get("address"))
         with connect(context) as client:
-            return [engine.name for engine in client.engines(timeout=_PATIENCE_SECONDS)]
+            found = client.engines(timeout=_PATIENCE_SECONDS)
+            return [engine.name for engine in found if ended or human.state(engine.state) not in _ENDED]
     except Exception:  # noqa: BLE001 - whatever it was, a prompt is no place to say it
         return []

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vllmd.cli import human, terminal
-from vllmd.cli.completion import engine_names
+from vllmd.cli.completion import living_engines
 from vllmd.cli.failures import FAILED
 from vllmd.cli.output.gpu_names import gpus_of
 from vllmd.cli.output.reclaim import kept_after, print_end, print_gone, unproven
@@ -18,7 +18,7 @@ def stop(
     context: typer.Context,
     engine: Annotated[
         str,
-        typer.Argument(metavar="ENGINE", help="An engine's name, as `status` shows it.", autocompletion=engine_names),
+        typer.Argument(metavar="ENGINE", help="An engine's name, as `status` shows it.", autocompletion=living_engines),
     ],
     force: Annotated[bool, typer.Option("--force", help="Kill it at once, without the grace period.")] = False,
     output: Output = Format.TEXT,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from vllmd.cli import human
-from vllmd.cli.completion import engine_names
+from vllmd.cli.completion import living_engines
 from vllmd.cli.options import lease as secret
 from vllmd.cli.session import QUICK_SECONDS
 
@@ -32,7 +32,7 @@ Source = Annotated[
         envvar=secret.VARIABLE,
         help="An engine's name, as `status` shows it, or a lease, as `load` printed it; `-` reads that from the "
         f"first line of stdin. {secret.EXPOSED}",
-        autocompletion=engine_names,
+        autocompletion=living_engines,
     ),
 ]
 
