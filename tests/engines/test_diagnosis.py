@@ -47,6 +47,18 @@ def test_cause_in_engine_core_is_found_in_its_log(text: str, reason: str, invali
     assert failure.log_lines == tuple(log)
 
 
+def test_a_value_that_a_field_does_not_take_is_told_without_a_link() -> None:
+    """What it is explains itself, and the page that pydantic links is about its own types."""
+    link = "    For further information visit https://errors.pydantic.dev/2.12/v/literal_error"
+    words = "Input should be 'auto' or 'half' [type=literal_error, input_value='int3', input_type=str]"
+    error = f"ValidationError: 2 validation errors for ModelConfig\ndtype\n  {words}\n{link}\nseed\n  {words}\n{link}"
+    failure = load_failure([], (error,), "exited with status 1")
+
+    assert (failure.reason, failure.invalid) == ("INVALID_ENGINE_ARG", True)
+    assert "Input should be 'auto' or 'half'" in failure.message
+    assert "https" not in failure.message
+
+
 @pytest.mark.parametrize(("text", "reason", "invalid"), texts("configuration"))
 def test_cause_in_the_configuration_is_told_without_the_validator(text: str, reason: str, invalid: bool) -> None:
     """vLLM checks its configuration by pydantic, whose words about it are no help to anybody."""

@@ -38,6 +38,7 @@ class Failure:
 
 _ERROR = re.compile(r"(?:^|\s)((?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|NotFound)): (.+)")
 _PYDANTIC = re.compile(r"validation errors? for \w+\n\s*Value error, (.*?)(?: \[type=|\n|$)")
+_PYDANTIC_LINK = re.compile(r"\s*For further information visit https://errors\.pydantic\.dev/\S+")
 _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Worker failed with error|"
     r"EngineCore encountered an issue|EngineDeadError|process group has NOT been destroyed"
@@ -84,7 +85,7 @@ def _quote(lines: Sequence[str], cause: str | None) -> tuple[str, ...]:
 def _plain(error: str) -> str:
     """Take vLLM's own words out of pydantic's, which validates its configuration."""
     match = _PYDANTIC.search(error)
-    return match[1] if match else error
+    return match[1] if match else _PYDANTIC_LINK.sub("", error)
 
 
 def not_spawned(error: OSError, root: pathlib.Path) -> Failure:
