@@ -10,9 +10,9 @@ import grpc
 import pytest
 
 from tests.cli.conftest import Run, Spawn
-from tests.fakes.fake_daemon import FakeDaemon, Refusal
+from tests.fakes.fake_daemon import FakeDaemon, Hang, Refusal
 from tests.fakes.samples import status, tokens
-from vllmd.cli.failures import as_sentence, how_to_start
+from vllmd.cli.failures import as_sentence, how_to_look, how_to_start
 
 
 def test_no_daemon_says_what_to_do(daemon: FakeDaemon, run: Run) -> None:
@@ -33,6 +33,40 @@ def test_start_as_a_service_where_the_unit_is_installed() -> None:
     assert not any("systemctl" in line for line in how_to_start(is_root=True, unit_installed=False))
     assert how_to_start(is_root=True, unit_installed=True)[1].endswith(" systemctl start vllmd")
     assert how_to_start(is_root=False, unit_installed=True)[1].endswith(" sudo systemctl start vllmd")
+
+
+def test_a_daemon_that_goes_away_is_looked_for(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """Whoever had one is not told how to start the first, but where to read why."""
+    daemon.generate = [Hang()]
+    process = spawn("generate", "e", "hi")
+    assert daemon.arrived.acquire(timeout=20)
+    daemon.close()
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 3
+    assert "The daemon went away" in err
+    assert "See if it is back:   " in err
+    assert "Start one" not in err
+
+
+def test_what_to_look_at_where_the_unit_is_installed() -> None:
+    """systemctl is mentioned only where it would work."""
+    assert "systemctl" not in "".join(how_to_look(unit_installed=False))
+    assert "systemctl status vllmd" in "".join(how_to_look(unit_installed=True))
+    assert "journalctl -u vllmd" in "".join(how_to_look(unit_installed=True))
+
+
+@pytest.mark.parametrize("option", ["--address", "--version"])
+def test_a_global_option_behind_the_command(run: Run, option: str) -> None:
+    """It is said where it stands; of one that there is nowhere, nothing is."""
+    result = run("load", "x", option, "y")
+    other = run("load", "x", "--adress", "y")
+
+    assert result.exit_code == 2
+    value = " ADDRESS" if option == "--address" else ""
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert f"No such option: {option}. It stands before the command: vllmd-cli {option}{value} load …" in said
+    assert "stands before" not in other.stderr
 
 
 def test_refusal_is_a_sentence_with_a_way_out(daemon: FakeDaemon, run: Run) -> None:

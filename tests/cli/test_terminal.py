@@ -49,6 +49,13 @@ def test_pipe_gets_no_colour_and_whole_lines(daemon: FakeDaemon, spawn: Spawn) -
     assert "meta-llama/Llama-3.1-8B-Instruct" in out
 
 
+def test_lines_of_a_table_end_without_blanks(daemon: FakeDaemon, run: Run) -> None:
+    """In a pipe; on a terminal nobody sees them."""
+    daemon.status = status()
+
+    assert not re.search(r"[ \t]+$", run("status").stdout, re.MULTILINE)
+
+
 def test_reader_that_leaves_is_no_error(daemon: FakeDaemon, spawn: Spawn) -> None:
     """`| head` ends the command without a word, and the daemon's stream with it."""
     daemon.logs = [TailLogsResponse(lines=["x" * 1000] * 1000)] * 100

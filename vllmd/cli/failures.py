@@ -104,6 +104,9 @@ class Commands(TyperGroup):
             report(error)
             raise typer.Exit(MISUSE if isinstance(error, errors.InvalidRequest) else FAILED) from None
         except Exception as error:
+            if hasattr(error, "option_name"):
+                _say_where_it_stands(error, ctx)
+                raise
             from vllmd.client import VllmdError
 
             if not isinstance(error, VllmdError):
@@ -126,6 +129,15 @@ def _mention_variable(error: Any) -> None:
     variable = getattr(error.param, "envvar", None)
     if not error.message and isinstance(variable, str):
         error.message = f"Name one, or put a lease in {variable}: `vllmd-cli load MODEL` prints how."
+
+
+def _say_where_it_stands(error: Any, context: Any) -> None:
+    """Say of an option that a command does not have, but all of them together do, that it comes first."""
+    option = next((one for one in context.command.get_params(context) if error.option_name in one.opts), None)
+    if option is not None:
+        value = "" if option.is_flag else f" {option.metavar}"
+        command = f"{context.command_path} {error.option_name}{value} {context.invoked_subcommand} …"
+        error.message, error.possibilities = f"{error.message}. It stands before the command: {command}", None
 
 
 def exit_code(error: VllmdError) -> int:
@@ -182,11 +194,21 @@ def how_to_start(*, is_root: bool, unit_installed: bool) -> list[str]:
     return lines
 
 
+def how_to_look(*, unit_installed: bool) -> list[str]:
+    """Say what tells why a daemon went away that was there."""
+    state, log = "vllmd-cli status", "on the terminal that it ran in, or where that was sent"
+    if unit_installed:
+        state, log = "systemctl status vllmd", "journalctl -u vllmd -n 50"
+    return ["The daemon went away in the middle of it.", f"See if it is back:   {state}", f"See why in its log:  {log}"]
+
+
 def _ways_out(error: VllmdError) -> list[str]:
     from vllmd.client import DaemonUnreachable
 
     if isinstance(error, DaemonUnreachable):
         unit_installed = any(os.path.exists(path) for path in _UNIT_FILES)
+        if error.was_there:
+            return how_to_look(unit_installed=unit_installed)
         return how_to_start(is_root=os.geteuid() == 0, unit_installed=unit_installed)
     lines = _when_to_retry(error)
     if notes := getattr(error, "__notes__", None):

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,6 +20,8 @@ WIDE = 100
 
 # Escape sequences first, so that no letters of theirs stay; then what moves the cursor or rings.
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+_TRAILING = re.compile(r" +(?=\n)")
 
 
 def stdout() -> Console:
@@ -107,6 +109,19 @@ def mute(stream: TextIO) -> None:
         pass  # a stream that is no file descriptor has no reader that could go away
 
 
+class _WithoutTrailingBlanks:
+    """A stream that leaves out the blanks at line ends with which rich fills up a table's last column."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_TRAILING.sub("", text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _console(stream: TextIO, *, stderr: bool) -> Console:
     from rich.console import Console
 
@@ -117,4 +132,5 @@ def _console(stream: TextIO, *, stderr: bool) -> Console:
 
     # Nobody looks at a pipe's width: without this, rich cuts tables at 80 columns there.
     width = None if stream.isatty() or "COLUMNS" in os.environ else 1000
-    return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    file = None if stream.isatty() else cast("IO[str]", _WithoutTrailingBlanks(stream))
+    return _Console(stderr=stderr, file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)

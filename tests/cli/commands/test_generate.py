@@ -114,6 +114,16 @@ def test_json_says_the_end_only_at_the_end(daemon: FakeDaemon, run: Run) -> None
     assert lines[-1]["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "cached_tokens": 0}
 
 
+def test_log_probabilities_are_for_programs(daemon: FakeDaemon, run: Run) -> None:
+    """People are told, on stderr."""
+    daemon.generate = list(tokens())
+    text = run("generate", "e", "hi", "-q", "--logprobs", "1")
+    lines = run("generate", "e", "hi", "-q", "--logprobs", "1", "-o", "json")
+
+    assert (text.stdout, text.stderr) == ("Once upon a time", "What --logprobs adds is shown by -o json only.\n")
+    assert lines.stderr == ""
+
+
 def test_ctrl_c_aborts_the_request(daemon: FakeDaemon, spawn: Spawn) -> None:
     """SIGINT keeps what has come, cancels in the daemon and exits with 130."""
     daemon.generate = [tokens()[0], Hang()]

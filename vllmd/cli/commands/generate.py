@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vllmd.cli import terminal
 from vllmd.cli.failures import FAILED
 from vllmd.cli.options import lease as secret
 from vllmd.cli.options.prompts import Given
@@ -61,6 +62,9 @@ def generate(
     source, prompt = secret.or_prompt(source, prompt, context.command_path)
     missing = secret.nothing_beside(source, "prompt", context.command_path)
     source = secret.or_from_stdin(source, HINT)
+    if output is Format.TEXT:
+        for option in returned.only_in_json():
+            terminal.stderr().print(f"What {option} adds is shown by -o json only.")
     options = sampling.options() | returned.options() | routing.options()
     with connect(context) as client:
         if batch is None:

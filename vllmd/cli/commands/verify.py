@@ -90,11 +90,11 @@ def verify(context: typer.Context, output: Output = Format.TEXT) -> None:
         raise typer.Exit(FAILED)
 
 
-def unaccounted(gpu: Gpu) -> str:
-    """Say how much of a GPU's memory no process holds; `?` where the driver does not say who holds what."""
+def unaccounted_bytes(gpu: Gpu) -> int | None:
+    """Tell how much of a GPU's memory no process holds; `None` where the driver does not say who holds what."""
     if not all(process.HasField("used_bytes") for process in gpu.processes):
-        return "?"
-    return human.gib(max(0, gpu.used_bytes - sum(process.used_bytes for process in gpu.processes)))
+        return None
+    return max(0, gpu.used_bytes - sum(process.used_bytes for process in gpu.processes))
 
 
 def _print(console: Console, check: Check) -> None:
@@ -103,10 +103,11 @@ def _print(console: Console, check: Check) -> None:
     from vllmd.cli.output.process_table import held_bytes, indexes, print_lost, print_processes, print_quarantine
 
     if check.gpus:
-        table = terminal.table(">GPU", "PRODUCT", ">USED", ">TOTAL", ">HELD BY NOBODY")
+        table = terminal.table(">GPU", "PRODUCT", ">USED", ">TOTAL", ">BY NO PROCESS")
         for gpu in check.gpus:
             used, total = human.gib(gpu.used_bytes), human.gib(gpu.total_bytes)
-            table.add_row(str(gpu.index), gpu.product, used, total, unaccounted(gpu))
+            nobodys = unaccounted_bytes(gpu)
+            table.add_row(str(gpu.index), gpu.product, used, total, "?" if nobodys is None else human.gib(nobodys))
         console.print(table)
     else:
         console.print(f"No GPUs: {check.gpu_error.rstrip('.') or 'NVML finds none'}.")
@@ -119,6 +120,10 @@ def _print(console: Console, check: Check) -> None:
     console.print()
     if check.clean:
         console.print(Text("Clean: nothing is left that nobody answers for.", "green"))
+        if any(map(unaccounted_bytes, check.gpus)):
+            # The daemon tells as an event what is more than a driver takes.
+            text = "What no process holds is the driver's own, unless `vllmd-cli events` tells of a LEAK."
+            console.print(Text(text, "dim"))
         return
     console.print(Text(f"Not clean: {_what_is_left(check)}.", "bold red"))
     if check.doomed:

@@ -153,6 +153,11 @@ class Returned:
         """Name what was given as the client does."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
+    def only_in_json(self) -> list[str]:
+        """Name the options that were given of which people see nothing."""
+        given = {"--logprobs": self.logprobs, "--prompt-logprobs": self.prompt_logprobs}
+        return [name for name, value in given.items() if value is not None]
+
 
 def _bias(item: str) -> tuple[int, float]:
     token, equals, bias = item.partition("=")

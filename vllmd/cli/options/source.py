@@ -23,7 +23,7 @@ _Answer = TypeVar("_Answer")
 
 HINT = secret.HINT
 
-_LIVING = ("PENDING", "STARTING", "READY")
+_LIVING = ("PENDING", "STARTING", "READY", "BACKOFF")
 
 Source = Annotated[
     str,
