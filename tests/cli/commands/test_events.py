@@ -44,6 +44,17 @@ def test_whom_it_is_about(daemon: FakeDaemon, run: Run) -> None:
     ]
 
 
+def test_gpus_in_messages_have_numbers(daemon: FakeDaemon, run: Run) -> None:
+    """Nobody knows UUIDs by heart."""
+    daemon.gpus = ListGpusResponse(gpus=status().gpus)
+    message = f"1.00 GiB of GPU {GPU.removeprefix('gpus/')} are in use, and no process holds them."
+    daemon.events = [WatchEventsResponse(events=[Event(kind=Event.KIND_LEAK, message=message, gpus=[GPU])])]
+
+    lines = run("events").stdout.splitlines()
+
+    assert [line[37:] for line in lines] == ["1.00 GiB of GPU 0 are in use, and no process holds them."]
+
+
 def test_lines_are_no_longer_than_a_terminal(daemon: FakeDaemon) -> None:
     """What does not fit goes on below where it began."""
     daemon.events = [events()]

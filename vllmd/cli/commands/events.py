@@ -62,20 +62,20 @@ def as_text(event: Event, gpus: GpuNames, width: int) -> str:
     from datetime import UTC
 
     time = event.time.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    engine = human.short(event.engine)
-    subject = "" if not engine or _names(event.message, engine) else f"{engine}: "
-    lines = _wrapped(f"{time}  {human.kind(event.kind):<14}  ", f"{subject}{event.message}", width)
-    if about := _about(event, gpus):
+    engine, message = human.short(event.engine), gpus.in_text(event.message, event.gpus)
+    subject = "" if not engine or _names(message, engine) else f"{engine}: "
+    lines = _wrapped(f"{time}  {human.kind(event.kind):<14}  ", f"{subject}{message}", width)
+    if about := _about(event, message, gpus):
         lines += _wrapped(_INDENT, about, width)
     for reason in event.reasons:
-        lines += _wrapped(_INDENT, f"because {reason}", width)
+        lines += _wrapped(_INDENT, f"because {gpus.in_text(reason, event.gpus)}", width)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _about(event: Event, gpus: GpuNames) -> str:
-    """Name the GPUs and processes that the message does not."""
-    labels = [label for label in map(gpus.label, event.gpus) if not _names(event.message, label)]
-    pids = [pid for pid in map(str, event.pids) if not _names(event.message, pid)]
+def _about(event: Event, message: str, gpus: GpuNames) -> str:
+    """Name the GPUs and processes that *message* does not."""
+    labels = [label for label in map(gpus.label, event.gpus) if not _names(message, label)]
+    pids = [pid for pid in map(str, event.pids) if not _names(message, pid)]
     more = f" and {len(pids) - _SHOWN_PIDS} more" if len(pids) > _SHOWN_PIDS else ""
     parts = [", ".join(labels)] if labels else []
     if pids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ class GpuNames:
         """`GPU 0`."""
         number = self.number(name)
         return f"GPU {number}" if number[0].isdecimal() else number
+
+    def in_text(self, text: str, names: Iterable[str]) -> str:
+        """Put numbers in the place of the UUIDs of these GPUs: `GPU GPU-8f2c1a3b-…` is `GPU 0`."""
+        for name in names:
+            text = re.sub(rf"(GPU )?{re.escape(human.short(name))}(?![\w-])", self.label(name), text)
+        return text
 
     def listed(self, names: Iterable[str]) -> str:
         """`0, 1`."""
