@@ -95,7 +95,7 @@ def test_a_text_is_no_model(daemon: FakeDaemon, run: Run) -> None:
     run("chat", "/models/my model", stdin="hi")
 
     assert refused.exit_code == 2
-    assert "a text is none" in refused.stderr
+    assert "it is a text." in refused.stderr
     assert [one.model for one in daemon.requests if isinstance(one, pb.LoadModelRequest)] == ["/models/my model"]
 
 

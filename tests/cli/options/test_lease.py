@@ -127,6 +127,15 @@ def test_a_lease_is_not_shown_where_the_prompt_is_missing(run: Run, source: str)
         assert source not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["generate", "tokenize", "embed"])
+def test_what_the_variable_holds_is_never_the_prompt(daemon: FakeDaemon, run: Run, command: str) -> None:
+    """Whatever it is: it may be a lease with a blank too many, and nobody's text."""
+    run(command, stdin="hi", VLLMD_LEASE="5d41 ")
+
+    assert "5d41" not in str([getattr(one, "text", "") or getattr(one, "prompt", "") for one in daemon.requests])
+    assert daemon.requests != []
+
+
 def test_a_slip_in_a_name_before_texts_is_no_text(daemon: FakeDaemon, run: Run) -> None:
     """Only what has spaces is: the daemon says what the rest is."""
     run("embed", "BAAI/bge-small", "a cat", VLLMD_LEASE=LEASE)

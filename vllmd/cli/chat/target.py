@@ -64,7 +64,7 @@ def refuse_text(source: str, hint: str) -> None:
         typer.BadParameter: *hint* is the argument's name.
     """
     if re.search(r"\s", source) and not os.path.isabs(source):
-        message = "a text is none. Name a model, an engine or a lease, and type the text at the prompt, or pipe it"
+        message = "it is a text. Name a model, an engine or a lease, and type the text at the prompt, or pipe it."
         raise typer.BadParameter(message, param_hint=hint)
 
 

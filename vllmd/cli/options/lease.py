@@ -46,7 +46,7 @@ def or_prompt(source: str, prompt: str | None, command: str) -> tuple[str, str |
 def or_texts(source: str, texts: Sequence[str], command: str) -> tuple[str, list[str]]:
     """Take the first argument of *command* for a text likewise; raises as `or_prompt`."""
     lease = os.environ.get(VARIABLE, "")
-    if source == "-" or _NAME.fullmatch(source):
+    if source in ("-", lease) or _NAME.fullmatch(source):
         return source, list(texts)
     # A model in place of its engine, which the daemon may know, or a slip of the finger: names have no spaces.
     if (texts and not re.search(r"\s", source)) or (not lease and _MODEL.fullmatch(source)):
