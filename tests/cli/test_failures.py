@@ -228,3 +228,30 @@ def test_streams_that_are_closed(
 
     assert (done.returncode, done.stdout) == (status, out)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "named"),
+    [
+        (["generate", "e", "\udcff"], {}, "argument 3"),
+        (["stop", "\udcff"], {}, "argument 2"),
+        (["status"], {"VLLMD_TOKEN": "\udcff"}, "VLLMD_TOKEN"),
+    ],
+)
+def test_bytes_that_are_no_text(
+    daemon: FakeDaemon,
+    spawn: Spawn,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    variables: dict[str, str],
+    named: str,
+) -> None:
+    """They are misuse, wherever they stand, and nothing is asked of the daemon."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    process = spawn(*arguments)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 2
+    assert said == f"Error: {named} is no UTF-8 text.\n"
+    assert daemon.requests == []

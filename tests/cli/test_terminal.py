@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -18,6 +19,22 @@ from vllmd.v1.host_service_pb2 import TailLogsResponse
 def test_printable_leaves_text_alone() -> None:
     """Escape sequences and control characters go; letters, tabs, line ends and other scripts stay."""
     assert terminal.printable("a\x1b[1;31mb\x1b[0m\x1b]0;title\x07c\td\n\x07\re\x9bü日") == "abc\td\neü日"
+
+
+def test_printable_leaves_no_text_turned_round() -> None:
+    """What shows a line in another order than it is in."""
+    assert terminal.printable("rm \u202efdp.exe\u2066x") == "rm fdp.exex"
+
+
+def test_json_has_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is escaped, and so the same JSON; other scripts stay readable."""
+    values = {"a": "\x1b[2J\x9b2J\x9d0;x\u202e日"}
+    terminal.json_object(values)
+    printed = capsys.readouterr().out
+
+    assert json.loads(printed) == values
+    assert "日" in printed
+    assert not set(printed) & {"\x1b", "\x9b", "\x9d", "\u202e"}
 
 
 def test_terminal_is_safe_from_a_log(daemon: FakeDaemon, spawn: Spawn) -> None:

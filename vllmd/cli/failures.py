@@ -74,6 +74,7 @@ class Commands(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line, `--help` and misuse included."""
+        _refuse_bytes()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
@@ -113,6 +114,18 @@ class Commands(TyperGroup):
                 raise
             report(error)
             raise typer.Exit(exit_code(error)) from None
+
+
+def _refuse_bytes() -> None:
+    """End the program if an argument or a variable of ours is no text: Python has half characters for such bytes."""
+    given = {f"argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
+    given |= {name: text for name, text in os.environ.items() if name.startswith("VLLMD_")}
+    for name, text in given.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            print(f"Error: {name} is no UTF-8 text.", file=sys.stderr)
+            sys.exit(MISUSE)
 
 
 def _report_full(error: OSError) -> None:

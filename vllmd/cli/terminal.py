@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 WIDE = 100
 """From this many columns on, tables have all that they can show on one line."""
 
-# Escape sequences first, so that no letters of theirs stay; then what moves the cursor or rings.
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Escape sequences first, so that no letters of theirs stay; then what moves the cursor, rings, or turns text round.
+_TURNS = r"\u202a-\u202e\u2066-\u2069"
+_CONTROL = re.compile(
+    rf"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]"
+)
+_NOT_IN_JSON = re.compile(rf"[\x7f-\x9f{_TURNS}]")
+"""What JSON has as it is, and a terminal obeys."""
 
 _TRAILING = re.compile(r" +(?=\n)")
 
@@ -37,7 +42,7 @@ def stderr() -> Console:
 def json_line(message: Message, *, without: Collection[str] = ()) -> None:
     """Print a message as one line of JSON, less the fields *without*."""
     kept = {name: value for name, value in fields(message).items() if name not in without}
-    print(json.dumps(kept, ensure_ascii=False), flush=True)
+    print(_as_json(kept), flush=True)
 
 
 def json_document(message: Message) -> None:
@@ -47,7 +52,7 @@ def json_document(message: Message) -> None:
 
 def json_object(values: Mapping[str, Any]) -> None:
     """Print what is no message of its own as indented JSON."""
-    print(json.dumps(values, indent=2, ensure_ascii=False))
+    print(_as_json(values, indent=2))
 
 
 def fields(message: Message) -> dict[str, Any]:
@@ -61,6 +66,11 @@ def write(text: str) -> None:
     """Write to stdout at once; on a terminal without what could command it, since a model or a log wrote this."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def _as_json(values: Any, **options: Any) -> str:
+    text = json.dumps(values, ensure_ascii=False, **options)
+    return _NOT_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def printable(text: str) -> str:

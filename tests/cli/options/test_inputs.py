@@ -19,7 +19,13 @@ def test_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\xff", "no UTF-8 text"), (b"{", "no JSON"), (b"[" * 100_000, "no JSON"), (None, "No such file")],
+    [
+        (b"\xff", "no UTF-8 text"),
+        (b"{", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b'"\\ud800"', "no JSON"),
+        (None, "No such file"),
+    ],
 )
 def test_what_can_not_be_read(tmp_path: Path, content: bytes | None, message: str) -> None:
     """It is misuse, and says which file and why."""

@@ -7,6 +7,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from vllmd.cli.options.inputs import from_json
+
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
 
@@ -91,7 +93,7 @@ def _check_range(name: str, value: Any) -> None:
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text)
     except (ValueError, RecursionError):
         return {"on": True, "off": False}.get(text, text)
 

@@ -59,9 +59,21 @@ def read_json(path: pathlib.Path, hint: str) -> Any:
     """Read a file of JSON, or stdin for `-`; raises as `read_file`, also for what is no JSON."""
     text = read_file(path, hint)
     try:
-        return json.loads(text)
+        return from_json(text)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} is no JSON: {error}", param_hint=hint) from None
+
+
+def from_json(text: str, **options: Any) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is none, or has half of a character, which `\\ud800` is and which no message can hold.
+        RecursionError: it is nested too deep.
+    """
+    found = json.loads(text, **options)
+    json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def without_line_end(text: str) -> str:

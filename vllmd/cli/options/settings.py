@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+
+from vllmd.cli.options.inputs import from_json
 
 Settings = Annotated[
     list[str] | None,
@@ -41,7 +42,7 @@ def spelled(name: str) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return from_json(text, parse_constant=_refuse)
     except ValueError:
         return text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vllmd.cli import human, terminal
-from vllmd.cli.options.inputs import read_file
+from vllmd.cli.options.inputs import from_json, read_file
 from vllmd.cli.options.prompts import Given, messages_of
 from vllmd.cli.session import Format
 
@@ -171,7 +170,7 @@ def _print_result(index: int, response: GenerateBatchResponse, prompt: Prompt) -
 
 def _object(line: str, path: pathlib.Path, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = from_json(line)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path}:{number} is no JSON: {error}", param_hint=HINT) from None
     if not isinstance(found, dict):
