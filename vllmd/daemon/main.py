@@ -14,7 +14,7 @@ import uvloop
 from vllmd.config import Settings
 from vllmd.configuration.problems import ConfigurationError
 from vllmd.configuration.reading import Sources
-from vllmd.daemon import ambient, config_command, install_command, log_output, token_command
+from vllmd.daemon import ambient, config_command, log_output, token_command
 from vllmd.daemon.options import parser, sources
 from vllmd.daemon.signals import blocked
 from vllmd.errors import VllmdError
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if line[:1] == ["token"]:
         return token_command.main(line[1:])
     if line[:1] in (["install"], ["uninstall"]):
+        from vllmd.daemon import install_command  # which asks a daemon, as a client: no daemon needs one
+
         return install_command.main(line[0], line[1:])
     arguments = parser()
     namespace = arguments.parse_args(line)
