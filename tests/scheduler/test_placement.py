@@ -224,6 +224,20 @@ async def test_a_bug_in_planning_fails_the_engine() -> None:
         assert entry.supervisor.failure.reason == "INTERNAL"
 
 
+async def test_engines_that_never_began_soon_make_room() -> None:
+    """Whoever loaded them was told why; a list of what was refused shows nothing of what there is."""
+    async with Host() as host:
+        engines = host.scheduler.engines
+        first = engines.add(wish("fake/ended"))
+        first.supervisor.stop("a test stops it", force=True)
+        first.supervisor.spawned = 1.0
+        for number in range(placement.KEPT_REFUSED + 3):
+            engines.add(wish(f"fake/{number}")).supervisor.stop("a test stops it", force=True)
+        models = [entry.wish.model for entry in engines.entries()]
+
+        assert models == [*(f"fake/{number}" for number in range(placement.KEPT_REFUSED + 2, 1, -1)), "fake/ended"]
+
+
 async def test_engines_that_ended_stay_listed_for_a_while() -> None:
     """The newest come first, and only so many of those that ended are kept."""
     async with Host() as host:
@@ -231,6 +245,7 @@ async def test_engines_that_ended_stay_listed_for_a_while() -> None:
         for number in range(placement.KEPT_ENDED + 3):
             entry = engines.add(wish(f"fake/{number}"))
             entry.supervisor.stop("a test stops it", force=True)
+            entry.supervisor.spawned = 1.0
         models = [entry.wish.model for entry in engines.entries()]
 
         assert len(models) == placement.KEPT_ENDED + 1

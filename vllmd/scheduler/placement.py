@@ -34,6 +34,8 @@ MOST_PENDING = 100
 
 KEPT_ENDED = 50
 """How many engines that have ended stay listed."""
+KEPT_REFUSED = 5
+"""How many of them may be such as never had a process, of which whoever loaded them was told why."""
 
 _BUSY = frozenset({State.STARTING, State.STOPPING, State.RECLAIMING})
 _PASSING = frozenset({"NVML_UNAVAILABLE", "GPU_QUARANTINED", "GPU_LOST", "GPU_MEMORY_EXHAUSTED"})
@@ -110,7 +112,8 @@ class Placement:
         taken = {*self._entries, *os.listdir(self._ground.root)}
         entry = self._enter(make_id(wish.model, taken), wish)
         ended = [key for key, old in self._entries.items() if old.supervisor.state.ended]
-        for key in ended[: max(0, len(ended) - KEPT_ENDED)]:
+        refused = [key for key in ended if self._entries[key].supervisor.spawned is None]
+        for key in {*ended[: max(0, len(ended) - KEPT_ENDED)], *refused[: max(0, len(refused) - KEPT_REFUSED)]}:
             del self._entries[key]
             self._settled.discard(key)
         self.pump()
