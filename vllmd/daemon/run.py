@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import functools
+import gc
 import logging
 import subprocess
 import sys
@@ -102,6 +103,8 @@ async def run(settings: Settings, sources: Sources) -> End:
         for name, work in works.items():
             cleanup.callback(spawn(name, work).cancel)
         parts.events.record(Kind.DAEMON, f"vllmd {__version__} is ready on {settings.socket}.")
+        gc.collect()
+        gc.freeze()  # what is there by now stays: garbage is looked for among what comes later
         reloading = Reloading(settings, sources, parts)
         notifier.ready()
         notifier.pulse(standing(parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import faulthandler
+import gc
 import os
 import pathlib
 import signal
@@ -75,6 +76,9 @@ async def run(spec: Spec, directory: pathlib.Path, backend: Backend) -> int:
     info = msgspec.structs.replace(info, measured=await measuring.of_load(backend, directory / LOG))
     server = Server(backend, info, spec.vllmd_version)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    # What was imported and loaded stays, a million objects: garbage is looked for among those that come later.
+    gc.collect()
+    gc.freeze()
     await server.listen(directory / LINK)
     append_progress(directory, Progress("listening", os.getpid()))
     death = await server.serve()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Protocol
+
+import msgspec
 
 from .protocol import Answer, Candidate, Generate, Question
 from .report import EngineInfo, Measured
@@ -40,9 +41,8 @@ class EngineDead(Exception):
     """The engine has failed for good."""
 
 
-@dataclasses.dataclass(slots=True)
-class Output:
-    """The next tokens of one completion of a request, as increments."""
+class Output(msgspec.Struct):
+    """The next tokens of one completion of a request, as increments. There is one for each token, so it is a struct."""
 
     text: str
     token_ids: list[int]
