@@ -143,13 +143,16 @@ def test_a_token_is_nowhere_to_be_found(tmp_path: Path, monkeypatch: pytest.Monk
                     )
         monkeypatch.setenv("VLLMD_TOKEN", secret)
         with Client(f"127.0.0.1:{port}") as client:
-            client.load("m")
+            llm = client.load("m")  # kept, as its lease would end with it
             with pytest.raises(VllmdError, match="OPERATOR_NEEDED"):
                 client.stop("none")
-        events = str(list(daemon.host.WatchEvents(pb.WatchEventsRequest(last=1000))))
-        said = [daemon.log.read_text(), events, str(daemon.status())]
-        for identity in (daemon.process.pid, *(one.pid for one in place.engine_processes())):
-            said += [Path(f"/proc/{identity}/{name}").read_text(errors="replace") for name in ("cmdline", "environ")]
+            events = str(list(daemon.host.WatchEvents(pb.WatchEventsRequest(last=1000))))
+            said = [daemon.log.read_text(), events, str(daemon.status())]
+            for identity in (daemon.process.pid, *(one.pid for one in place.engine_processes())):
+                said += [
+                    Path(f"/proc/{identity}/{name}").read_text(errors="replace") for name in ("cmdline", "environ")
+                ]
+            llm.release()
 
         assert "with the token alice: OPERATOR_NEEDED" in said[0]
         assert len(said) > 5
