@@ -10,14 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 import psutil
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from tests.fakes.served import reason_of
 from tests.host.running import DEADLINE_SECONDS, Home, RunningDaemon, home, load_request, until, vllmd
 from vllmd.v1 import engine_service_pb2 as pb
 from vllmd.v1.engine_service_pb2_grpc import EngineServiceStub
@@ -43,15 +41,6 @@ next(iter(stream))
 print(llm.engine.name, flush=True)
 next(iter(batch))
 """
-
-
-def reason_of(error: Any) -> str:
-    """The reason of an error of the daemon's."""
-    status = rpc_status.from_call(error)
-    assert status is not None, error
-    info = error_details_pb2.ErrorInfo()
-    assert [detail.Unpack(info) for detail in status.details].count(True) == 1
-    return str(info.reason)
 
 
 def tokens(daemon: RunningDaemon, engine: str) -> int:

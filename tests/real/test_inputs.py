@@ -11,10 +11,9 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from tests import tiny_bert
+from tests.fakes.served import reason_of
 from tests.host.running import RunningDaemon, cores_of, home, kill, load_request, until
 from tests.real.conftest import ENGINE_ARGS, LOAD_SECONDS, direct_run
 from vllmd.v1 import engine_service_pb2 as pb
@@ -229,16 +228,7 @@ def test_a_text_longer_than_the_context_has_tokens_too(own: RunningDaemon, gener
     assert len(found.token_ids) >= 100_000
     with pytest.raises(grpc.RpcError, match="outside the model's vocabulary of 512: 512") as foreign:
         own.engines.Detokenize(pb.DetokenizeRequest(lease=generating.lease.name, token_ids=[512]))
-    assert reason_in(foreign.value) == "TOKEN_OUT_OF_VOCABULARY"
-
-
-def reason_in(error: grpc.RpcError) -> str:
-    """The reason of a synchronous call's error."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    assert status is not None
-    info = error_details_pb2.ErrorInfo()
-    status.details[0].Unpack(info)
-    return str(info.reason)
+    assert reason_of(foreign.value) == "TOKEN_OUT_OF_VOCABULARY"
 
 
 def generate(daemon: RunningDaemon, loaded: pb.LoadedModel, *prompts: Prompt) -> dict[int, pb.GenerateBatchResponse]:
@@ -284,5 +274,5 @@ def test_a_killed_core_ends_batches_and_vectors(
         until(lambda: not embed(own, embedding, Prompt(text="x")), "the end of the engine")
 
     assert died.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert reason_in(died.value) == "ENGINE_DIED"
+    assert reason_of(died.value) == "ENGINE_DIED"
     assert gone.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)

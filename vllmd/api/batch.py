@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from vllmd.api import callers, convert, limits, parse, parse_prompt, parse_sampling, window
 from vllmd.api.convert_generation import logprobs_of_many, set_end, usage
@@ -82,9 +81,14 @@ class BatchMethods(Methods):
         context: Context,
         one: Callable[[Link, int], Awaitable[Response]],
         refused: Callable[[int, engine_pb2.Failure], Response],
-        **size: Any,
+        *,
+        each: int = 1,
+        large: bool = False,
     ) -> None:
-        """Serve each input, so many at once, and write what becomes of it once the client takes it."""
+        """Serve each input, so many at once, and write what becomes of it once the client takes it.
+
+        *each* and *large* are `window.width`'s.
+        """
         lease_id, engine_id = parse.target(request)
         callers.check_model(lambda: self._model_of(lease_id, engine_id))
         self._check_adapter(lease_id, engine_id, request.lora)
@@ -99,7 +103,7 @@ class BatchMethods(Methods):
                         raise
                     return refused(index, to_failure(error))
 
-            results = window.completing(len(inputs), window.width(entry, **size), work)
+            results = window.completing(len(inputs), window.width(entry, each, large=large), work)
             async with contextlib.aclosing(results):  # type: ignore[type-var]
                 async for response in results:
                     await context.write(response)

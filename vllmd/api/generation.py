@@ -48,8 +48,7 @@ def _response(chunk: Chunk) -> pb.GenerateResponse:
     response = pb.GenerateResponse(text=chunk.text, token_ids=chunk.token_ids)
     if chunk.index:
         response.index = chunk.index
-    if chunk.finish_reason is not None:
-        set_end(response, chunk)
+    set_end(response, chunk)
     if chunk.logprobs is not None:
         response.logprobs.extend(logprobs(chunk.logprobs))
     return response

@@ -74,10 +74,9 @@ def channel(target: str, credentials: Credentials, *, narrow: bool = False) -> g
     Raises:
         DaemonUnreachable: a file can't be read.
     """
-    options = (*OPTIONS, *_NARROW) if narrow else OPTIONS
     if not target.startswith(TLS):
-        return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=options)
+        return grpc.insecure_channel(target, options=_options(narrow))
+    return grpc.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=_options(narrow))
 
 
 def async_channel(target: str, credentials: Credentials, *, narrow: bool = False) -> grpc.aio.Channel:
@@ -87,10 +86,13 @@ def async_channel(target: str, credentials: Credentials, *, narrow: bool = False
     except RuntimeError:
         # gRPC would take a loop that nobody runs, and hang.
         raise RuntimeError("no event loop runs here: make the client in a coroutine, where it is used") from None
-    options = (*OPTIONS, *_NARROW) if narrow else OPTIONS
     if not target.startswith(TLS):
-        return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=options)
+        return grpc.aio.insecure_channel(target, options=_options(narrow))
+    return grpc.aio.secure_channel(target.removeprefix(TLS), _of_channel(target, credentials), options=_options(narrow))
+
+
+def _options(narrow: bool) -> tuple[tuple[str, int], ...]:
+    return (*OPTIONS, *_NARROW) if narrow else OPTIONS
 
 
 def _of_channel(target: str, credentials: Credentials) -> grpc.ChannelCredentials:

@@ -103,11 +103,11 @@ async def run(settings: Settings, sources: Sources) -> End:
         for name, work in works.items():
             cleanup.callback(spawn(name, work).cancel)
         parts.events.record(Kind.DAEMON, f"vllmd {__version__} is ready on {settings.socket}.")
-        gc.collect()
-        gc.freeze()  # what is there by now stays: garbage is looked for among what comes later
         reloading = Reloading(settings, sources, parts)
         notifier.ready()
         notifier.pulse(standing(parts))
+        gc.collect()
+        gc.freeze()  # what is there by now stays: garbage is looked for among what comes later
         while True:
             match await signals.next_wish():
                 case Wish.RELOAD:

@@ -48,16 +48,15 @@ class _Piece:
         self.logprobs = delta.logprobs
         self.prompt_logprobs = delta.prompt_logprobs
         self.candidates = _candidates(delta)
-        self.size = _size(delta)
+        self.size = _size(delta, self.candidates)
 
     @property
     def full(self) -> bool:
         """True if what comes next is for another chunk."""
         return len(self.tokens) >= PIECE_TOKENS or self.candidates >= PIECE_CANDIDATES
 
-    def add(self, delta: Delta) -> None:
-        """Add what has come."""
-        self.size += _size(delta)
+    def add(self, delta: Delta) -> int:
+        """Add what has come; returns by how much the piece has grown."""
         self.text.append(delta.text)
         self.tokens += delta.token_ids
         if delta.finish_reason is not None:
@@ -65,15 +64,19 @@ class _Piece:
         if delta.logprobs is not None:
             self.logprobs = self.logprobs or []
             self.logprobs += delta.logprobs
-            self.candidates += _candidates(delta)
+        candidates = _candidates(delta)
+        size = _size(delta, candidates)
+        self.candidates += candidates
+        self.size += size
+        return size
 
 
 def _candidates(delta: Delta) -> int:
     return sum(map(len, delta.logprobs)) if delta.logprobs else 0
 
 
-def _size(delta: Delta) -> int:
-    return len(delta.text) + len(delta.token_ids) * _TOKEN_BYTES + _candidates(delta) * _CANDIDATE_BYTES
+def _size(delta: Delta, candidates: int) -> int:
+    return len(delta.text) + len(delta.token_ids) * _TOKEN_BYTES + candidates * _CANDIDATE_BYTES
 
 
 class Stream:
@@ -146,8 +149,9 @@ class Stream:
         if delta.finish_reason is not None and delta.last:
             self._finished = True
         if self._only is not None:
-            self._gathered[self._only.index] = collections.deque((_Piece(self._only),))
-            self._waiting_bytes = _size(self._only)
+            piece = _Piece(self._only)
+            self._gathered[self._only.index] = collections.deque((piece,))
+            self._waiting_bytes = piece.size
             self._only = None
         elif not self._gathered:
             if _says_something(delta):
@@ -160,10 +164,11 @@ class Stream:
         if pieces is None and not _says_something(delta):
             return
         if pieces is None or pieces[-1].full:
-            self._gathered.setdefault(delta.index, collections.deque()).append(_Piece(delta))
+            piece = _Piece(delta)
+            self._gathered.setdefault(delta.index, collections.deque()).append(piece)
+            self._waiting_bytes += piece.size
         else:
-            pieces[-1].add(delta)
-        self._waiting_bytes += _size(delta)
+            self._waiting_bytes += pieces[-1].add(delta)
         if self._bounded and self._waiting_bytes > MOST_BYTES:
             self._gathered.clear()
             self._finished = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from vllmd.engines import outdated
 from vllmd.engines.link import Link
@@ -18,6 +18,11 @@ from vllmd.scheduler.rate import Rate
 from vllmd.scheduler.wish import Wish, satisfies
 
 _log = logging.getLogger(__name__)
+
+
+def owners(entries: Iterable[Entry]) -> dict[int, str]:
+    """Map the process ids of engines to the engines' ids."""
+    return {pid: entry.supervisor.id for entry in entries for pid in entry.supervisor.known_pids}
 
 
 class Entry:

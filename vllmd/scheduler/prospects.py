@@ -18,7 +18,7 @@ from vllmd.planner.planning import Plan
 from vllmd.planner.profile import nothing_known
 from vllmd.planner.remedies import left, plan
 from vllmd.planner.request import Request, Tenant
-from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.entry import Entry, owners
 from vllmd.scheduler.wish import Wish
 
 _FETCHED_OTHERWISE = frozenset({"hf_token", "download_dir"})
@@ -143,10 +143,10 @@ class Prospects:
 
 def _with_names(gpus: Sequence[Gpu], engines: Sequence[Entry]) -> tuple[Gpu, ...]:
     """Say of the processes on GPUs which engine they are of: nobody knows the pids of these."""
-    owners = {pid: entry.supervisor.id for entry in engines for pid in entry.supervisor.known_pids}
+    names = owners(engines)
     return tuple(
         dataclasses.replace(
-            gpu, processes=tuple(dataclasses.replace(one, engine=owners.get(one.pid, "")) for one in gpu.processes)
+            gpu, processes=tuple(dataclasses.replace(one, engine=names.get(one.pid, "")) for one in gpu.processes)
         )
         for gpu in gpus
     )

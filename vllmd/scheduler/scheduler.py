@@ -19,7 +19,7 @@ from vllmd.errors import Exhausted, NotFound, Unavailable
 from vllmd.gpu.quarantine import Quarantines
 from vllmd.scheduler import adoption, leaving
 from vllmd.scheduler.admission import Admission
-from vllmd.scheduler.entry import Entry
+from vllmd.scheduler.entry import Entry, owners
 from vllmd.scheduler.journal import Contents, Journal
 from vllmd.scheduler.leases import Lease, LeaseBook
 from vllmd.scheduler.placement import Placement
@@ -70,8 +70,7 @@ class Scheduler:
 
     def owners(self) -> dict[int, str]:
         """Map the process ids of living engines to the engines' ids."""
-        alive = [entry.supervisor for entry in self.engines.alive()]
-        return {pid: supervisor.id for supervisor in alive for pid in supervisor.known_pids}
+        return owners(self.engines.alive())
 
     def living(self) -> frozenset[str]:
         """Name the engines that this scheduler answers for: those that have not ended, or are not proven to have."""

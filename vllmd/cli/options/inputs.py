@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -13,6 +14,9 @@ LARGEST_BYTES = 64 << 20
 """As much as a message to the daemon holds."""
 
 STDIN = pathlib.Path("-")
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""Half of a character, escaped or as it is."""
 
 
 def read_stdin(hint: str) -> str:
@@ -72,7 +76,8 @@ def from_json(text: str, **options: Any) -> Any:
         RecursionError: it is nested too deep.
     """
     found = json.loads(text, **options)
-    json.dumps(found, ensure_ascii=False).encode()
+    if _HALF.search(text):  # two halves make a character, so only what was read tells
+        json.dumps(found, ensure_ascii=False).encode()
     return found
 
 
