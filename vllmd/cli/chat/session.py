@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,7 +18,7 @@ from vllmd.cli.chat.target import Target
 from vllmd.cli.output.generated import print_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from vllmd.client import Client, VllmdError
 
@@ -104,9 +106,16 @@ class ChatSession:
         try:
             parameters = self._conversation.parameters
             with self._client.generate(self._target.name, self._conversation.prompt(), **parameters) as responses:
-                for response in responses:
-                    generation.add(response)
-                    terminal.write(response.text)
+
+                def stop(*_: object) -> None:
+                    nonlocal stopped
+                    stopped = True
+                    responses.close()
+
+                with _on_interrupt(stop):
+                    for response in responses:
+                        generation.add(response)
+                        terminal.write(response.text)
         except KeyboardInterrupt:
             stopped = True
         except VllmdError as error:
@@ -149,6 +158,16 @@ class ChatSession:
         except typer.Exit:  # Ctrl-C cancelled the load, which has said so
             return
         print(terminal.printable(f"{self._target.title}."))
+
+
+@contextlib.contextmanager
+def _on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
+    """Have Ctrl-C call *handler*: an exception in the midst of gRPC's own code leaves a channel that hangs."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _GONE = (
